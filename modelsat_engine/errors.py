@@ -1,0 +1,51 @@
+"""Every error this package raises on purpose: one hierarchy, each message says what to do."""
+
+from __future__ import annotations
+
+
+class ModelSatError(Exception):
+    """Base of every deliberate error; catching it catches them all."""
+
+
+class BundleError(ModelSatError):
+    """A router bundle is missing a file, was changed after it was written, or is of another format version."""
+
+
+class ProfileError(ModelSatError, ValueError):
+    """A capability profile or a zoo file is malformed, inconsistent, or of another aptitude test."""
+
+
+class CandidateError(ModelSatError, KeyError):
+    """A candidate name is unknown, given twice, or the zoo has no candidate to choose from."""
+
+    def __str__(self) -> str:  # KeyError would print the repr of the message
+        return str(self.args[0]) if self.args else ""
+
+
+class InstructionError(ModelSatError, ValueError):
+    """An instruction cannot be scored: empty, not text, or not a list of chat messages."""
+
+
+class PolicyError(ModelSatError, ValueError):
+    """A policy's parameters are out of range, or it needs a price that a candidate lacks."""
+
+
+class DataError(ModelSatError, ValueError):
+    """A file of instructions, outcomes or settings cannot be read as what it should be."""
+
+
+class ExecutorError(ModelSatError, RuntimeError):
+    """An executor cannot be used here, or failed while it scored a batch."""
+
+
+class MissingExtraError(ModelSatError, ImportError):
+    """A feature needs an optional dependency.
+
+    Args:
+        feature: what the user asked for, for the message.
+        extra: the extra of this distribution that installs it.
+    """
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs an optional dependency: pip install 'modelsat-engine[{extra}]'")
+        self.extra = extra
