@@ -1,0 +1,1 @@
+"""Attention of the inquiry rows: own key, cached memory, shared instruction, in one softmax."""

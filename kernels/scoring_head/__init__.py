@@ -1,0 +1,1 @@
+"""From the inquiry rows' last state to calibrated probabilities, never through the vocabulary."""

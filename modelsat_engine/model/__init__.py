@@ -1,0 +1,1 @@
+"""The Model-SAT network in PyTorch: capability encoder, connector, trunk, head. Needs the `train` extra."""

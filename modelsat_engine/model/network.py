@@ -1,0 +1,187 @@
+"""The Model-SAT network: one pass scores every candidate of a zoo for every instruction of a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from modelsat_engine.kernels.capability_projection.reference import capability_projection_reference
+from modelsat_engine.kernels.scoring_head.reference import scoring_head_reference
+from modelsat_engine.model.capability import TaskwiseEncoder, TextEncoder, mean_pool
+from modelsat_engine.model.config import NetworkConfig
+from modelsat_engine.model.head import RegressionHead, YesNoHead
+from modelsat_engine.model.trunk import EncoderTrunk
+
+
+@dataclass(frozen=True)
+class ConnectedZoo:
+    """Candidates in the trunk's embedding space, before any trunk layer.
+
+    Attributes:
+        inquiry_start: ``[M, R, D]``, where the inquiry row of each view starts.
+        memory_start: ``[M, R, K, D]``, or None for K = 0.
+    """
+
+    inquiry_start: Tensor
+    memory_start: Tensor | None = None
+
+
+class ModelSatNetwork(nn.Module):
+    """Capability encoder psi, connector W, trunk phi and head, with the edge from capability to instruction cut.
+
+    Instruction rows see the instruction only, memory rows their candidate's memory only, and one inquiry row per
+    (instruction, candidate) sees the instruction, its candidate's memory and itself. `model.reference` states the
+    same network one pair at a time.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        encoder, hidden = config.capability_encoder, config.trunk.hidden
+        self.trunk = EncoderTrunk(config.trunk)
+        self.capability: TaskwiseEncoder | TextEncoder
+        if encoder.kind == "taskwise":
+            self.capability = TaskwiseEncoder(encoder, note_size=hidden, per_task=config.memory_rows > 1)
+        else:
+            self.capability = TextEncoder(encoder, config.trunk)
+        self.connector = nn.Linear(encoder.size, hidden)
+        # psi is normalised to length 1, a trunk row has length sqrt(D)
+        nn.init.normal_(self.connector.weight, std=1.0)
+        nn.init.zeros_(self.connector.bias)
+        self.inquiry = nn.Parameter(torch.empty(hidden).normal_()) if config.memory_rows else None
+        self.head = YesNoHead(hidden) if config.head == "yes_no" else RegressionHead(hidden)
+        self.temperature: Tensor
+        self.calibration_bias: Tensor
+        self.register_buffer("temperature", torch.ones(()))
+        self.register_buffer("calibration_bias", torch.zeros(()))
+
+    # -- candidates ---------------------------------------------------------------------------------------------------
+
+    def embed_notes(self, note_ids: Tensor, note_mask: Tensor) -> Tensor:
+        """Expert notes as a bag of word embeddings: int64 ``[M, N]`` twice -> ``[M, D]``."""
+        return mean_pool(self.trunk.embeddings.word(note_ids), note_mask > 0)
+
+    def connect_counts(
+        self, correct: Tensor, total: Tensor, note_ids: Tensor, note_mask: Tensor
+    ) -> ConnectedZoo:
+        """Equations (2) and (3) for a taskwise encoder; arguments as in `TaskwiseEncoder` and `embed_notes`."""
+        return self._connect(self.capability(correct, total, self.embed_notes(note_ids, note_mask)))
+
+    def connect_text(self, capability_ids: Tensor, capability_mask: Tensor) -> ConnectedZoo:
+        """Equations (2) and (3) for a text encoder; arguments as in `TextEncoder`."""
+        return self._connect(self.capability(capability_ids, capability_mask))
+
+    def _connect(self, representation: Tensor) -> ConnectedZoo:
+        rows = capability_projection_reference(representation, self.connector.weight, self.connector.bias)
+        if self.inquiry is None:
+            return ConnectedZoo(rows[:, :, 0])
+        return ConnectedZoo(self.inquiry.expand(*rows.shape[:2], -1), rows)
+
+    def memory_keys_values(self, memory_start: Tensor) -> Tensor:
+        """What a candidate's memory rows contribute to every later request; computed once when it joins.
+
+        Args:
+            memory_start: ``[M, R, K, D]``.
+
+        Returns:
+            ``[M, R, late_layers, 2, K, D]``, keys at index 0 and values at index 1 of the fourth axis.
+        """
+        candidates, views = memory_start.shape[:2]
+        rows = memory_start.flatten(0, 1)  # [M*R, K, D]
+        cached = []
+        for layer in self.trunk.layers[self.config.inject_at :]:
+            keys, values = layer.keys_values(rows)
+            cached.append(torch.stack([keys.flatten(2), values.flatten(2)], 1))
+            rows = layer(rows, keys, values)
+        return torch.stack(cached, 1).unflatten(0, (candidates, views))
+
+    # -- scoring ------------------------------------------------------------------------------------------------------
+
+    def encode_instruction(self, input_ids: Tensor, mask: Tensor) -> Tensor:
+        """Instruction rows through the layers before `inject_at`: int64 and bool ``[B, S]`` -> ``[B, S, D]``."""
+        return self.trunk(input_ids, mask, layers=self.config.inject_at)
+
+    def inquire(
+        self, prefix: Tensor, mask: Tensor, inquiry_start: Tensor, memory: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The late layers of the shared layout.
+
+        The last layer needs only the instruction's keys and values: nobody reads the instruction's last output.
+
+        Args:
+            prefix: ``[B, S, D]`` from `encode_instruction`; mask: bool ``[B, S]``.
+            inquiry_start: ``[M, R, D]``; memory: ``[M, R, late_layers, 2, K, D]`` or None.
+
+        Returns:
+            Last state of the inquiry rows ``[B, M, R, D]``, and the instruction's rows before the last layer.
+        """
+        views = inquiry_start.shape[1]
+        rows = inquiry_start.flatten(0, 1)[
+            None
+        ]  # [1, M*R, D]: the same for every instruction until it attends
+        flat = memory.flatten(0, 1) if memory is not None else None  # [M*R, late, 2, K, D]
+        layers = list(self.trunk.layers[self.config.inject_at :])
+        for index, layer in enumerate(layers):
+            keys, values = layer.keys_values(prefix)
+            recalled = None
+            if flat is not None:
+                recalled = (layer.split_heads(flat[:, index, 0]), layer.split_heads(flat[:, index, 1]))
+            rows = layer.inquire(rows, (keys, values), mask, recalled)
+            if index + 1 < len(layers):
+                prefix = layer(prefix, keys, values, mask)
+        return rows.unflatten(1, (-1, views)), prefix
+
+    def logits(self, state: Tensor) -> Tensor:
+        """Uncalibrated logits of inquiry rows, ``[..., D]`` -> ``[...]``."""
+        weight, bias = self.head.weight_and_bias()
+        return state @ weight + bias
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, inquiry_start: Tensor, memory: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Calibrated probabilities of a padded batch, shared layout.
+
+        Args:
+            input_ids, attention_mask: int64 ``[B, S]``, 1 at real tokens.
+            inquiry_start: ``[M, R, D]``; memory: ``[M, R, late_layers, 2, K, D]`` or None for K = 0.
+
+        Returns:
+            P(Yes) ``[B, M]``, and an embedding of each instruction ``[B, D]`` (mean of its rows before the last layer).
+        """
+        mask = attention_mask > 0
+        state, prefix = self.inquire(self.encode_instruction(input_ids, mask), mask, inquiry_start, memory)
+        probability = scoring_head_reference(
+            state, *self.head.weight_and_bias(), self.temperature, self.calibration_bias
+        )
+        return probability, mean_pool(prefix, mask)
+
+    def score_zoo(self, input_ids: Tensor, attention_mask: Tensor, zoo: ConnectedZoo) -> Tensor:
+        """P(Yes) ``[B, M]`` in the configured layout, memory computed on the way. Arguments as in `forward`."""
+        if self.config.layout == "capability_first":
+            return self._score_pairs(input_ids, attention_mask > 0, zoo)
+        memory = self.memory_keys_values(zoo.memory_start) if zoo.memory_start is not None else None
+        return self(input_ids, attention_mask, zoo.inquiry_start, memory)[0]
+
+    def _score_pairs(self, input_ids: Tensor, mask: Tensor, zoo: ConnectedZoo) -> Tensor:
+        """The paper's order, uncut: memory, instruction and inquiry attend to each other; one sequence per pair."""
+        batch, tokens = input_ids.shape
+        candidates, views, hidden = zoo.inquiry_start.shape
+        prefix = self.encode_instruction(input_ids, mask)
+        states = []
+        for index in range(candidates * views):
+            parts = [prefix, zoo.inquiry_start.flatten(0, 1)[index].expand(batch, 1, hidden)]
+            seen = [mask, mask.new_ones(batch, 1)]
+            if zoo.memory_start is not None:
+                memory = zoo.memory_start.flatten(0, 1)[index]
+                parts.insert(0, memory.expand(batch, -1, -1))
+                seen.insert(0, mask.new_ones(batch, memory.shape[0]))
+            rows, seen_mask = torch.cat(parts, 1), torch.cat(seen, 1)
+            for layer in self.trunk.layers[self.config.inject_at :]:
+                rows = layer(rows, *layer.keys_values(rows), seen_mask)
+            states.append(rows[:, -1])
+        state = torch.stack(states, 1).unflatten(1, (candidates, views))
+        return scoring_head_reference(
+            state, *self.head.weight_and_bias(), self.temperature, self.calibration_bias
+        )

@@ -1,0 +1,57 @@
+"""Small random networks and zoos for the tests of the network."""
+
+from __future__ import annotations
+
+import torch
+
+from modelsat_engine.model.config import CapabilityEncoderConfig, NetworkConfig, TrunkConfig
+from modelsat_engine.model.network import ConnectedZoo, ModelSatNetwork
+
+TRUNK = TrunkConfig(layers=4, hidden=24, heads=3, intermediate=40, vocab=97, max_positions=64)
+
+
+def make_network(
+    layout: str = "shared",
+    inject_at: int = 2,
+    memory_rows: int = 0,
+    views: int = 1,
+    head: str = "yes_no",
+    seed: int = 0,
+) -> ModelSatNetwork:
+    """A random network in evaluation mode; every parameter is drawn, so that nothing cancels by being zero."""
+    torch.manual_seed(seed)
+    tasks = memory_rows - 1 if memory_rows > 1 else 7
+    config = NetworkConfig(
+        trunk=TRUNK,
+        capability_encoder=CapabilityEncoderConfig(size=20, tasks=tasks, keyword_size=11),
+        layout=layout,  # type: ignore[arg-type]
+        inject_at=inject_at,
+        memory_rows=memory_rows,
+        views=views,
+        head=head,  # type: ignore[arg-type]
+    )
+    network = ModelSatNetwork(config).eval().requires_grad_(False)
+    for parameter in network.parameters():
+        parameter.copy_(parameter + 0.2 * torch.randn_like(parameter))
+    network.temperature.fill_(1.3)
+    network.calibration_bias.fill_(-0.2)
+    return network
+
+
+def make_zoo(network: ModelSatNetwork, candidates: int, seed: int = 1) -> ConnectedZoo:
+    """Random rows where the connector would have put them."""
+    generator = torch.Generator().manual_seed(seed)
+    config = network.config
+    start = torch.randn(candidates, config.views, config.trunk.hidden, generator=generator)
+    if not config.memory_rows:
+        return ConnectedZoo(start)
+    shape = (candidates, config.views, config.memory_rows, config.trunk.hidden)
+    return ConnectedZoo(start, torch.randn(shape, generator=generator))
+
+
+def make_batch(lengths: list[int], seed: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random token ids of the given lengths, padded with a real token id so that a broken mask shows."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(1, TRUNK.vocab, (len(lengths), max(lengths)), generator=generator)
+    mask = torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]
+    return ids, mask.long()
