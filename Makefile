@@ -1,0 +1,122 @@
+# Everything a checkout can do. Needs Python 3.10 to 3.13, a C++17 compiler and make; the rest goes into .venv.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+PYTHON ?= python3
+# The outcome data, which is not part of the repository
+DATA ?= ../shared/data
+BUNDLE ?= modelsat_engine/bundles/mini
+# More arguments for pytest, such as PYTEST_ARGS="-k calibration -x"
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+CPP_BUILD := csrc/build
+
+NATIVE_SOURCES := $(wildcard csrc/include/modelsat/*.h csrc/src/*.cc csrc/cpu/*.cc csrc/cpu/*.h csrc/bindings/*)
+CPP_FILES = $(shell find csrc -path '$(CPP_BUILD)*' -prune -o \( -name '*.h' -o -name '*.cc' \) -print)
+BENCHMARKS := $(wildcard benchmarks/[a-z]*.py)
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# ---- environments: each file says that a set of packages is installed and for which inputs --------------------------
+
+$(VENV)/.pip:
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; name one with: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || \
+	  { echo "error: needs Python 3.10 to 3.13, but $(PYTHON) is $$($(PYTHON) -V); name another with: make PYTHON=python3.12"; exit 1; }
+	@command -v $${CXX:-c++} >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || \
+	  { echo "error: no C++ compiler found; on Debian and Ubuntu: apt-get install g++"; exit 1; }
+	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' || \
+	  { echo "error: the headers of $(PYTHON) are missing; on Debian and Ubuntu: apt-get install python3-dev"; exit 1; }
+	@echo "Creating $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV) || { echo "error: venv failed; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	@$(PIP) install --upgrade 'pip>=25.1'
+	@touch $@
+
+$(VENV)/.base: $(VENV)/.pip pyproject.toml setup.py $(NATIVE_SOURCES)
+	@echo "Building the C++ extension and installing modelsat-engine into $(VENV) ..."
+	@$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.base constraints-dev.txt
+	@echo "Installing the developer tools into $(VENV) (PyTorch among them, so the first time takes minutes) ..."
+	@$(PIP) install --group dev --constraint constraints-dev.txt
+	@touch $@
+
+$(VENV)/.evaluate: $(VENV)/.base
+	@$(PIP) install --editable '.[evaluate]'
+	@touch $@
+
+$(VENV)/.native: $(VENV)/.pip pyproject.toml
+	@$(PIP) install --group native
+	@touch $@
+
+# ---- use -------------------------------------------------------------------------------------------------------------
+
+define DEMO_INSTRUCTIONS
+Prove that the square root of 2 is irrational.
+A train leaves at 14:35 and arrives at 17:10 after two stops of 6 minutes each. How long was it moving?
+Which amino acid substitution causes sickle cell disease, and why does it make haemoglobin polymerise?
+Is a verbal promise to sell a house binding? Answer for a common-law country in two sentences.
+Write three sentences about the sea, none of which contains the letter e.
+endef
+export DEMO_INSTRUCTIONS
+
+.PHONY: demo
+demo: $(VENV)/.base ## Install the base package and route five instructions (no GPU, no PyTorch)
+	@printf '\nOne small router, a zoo of LLMs, none of them called: who would get these five right?\n'
+	@while IFS= read -r instruction; do \
+	  printf '\n$$ modelsat route "%s"\n' "$$instruction"; \
+	  $(BIN)/modelsat route "$$instruction" </dev/null; \
+	done <<<"$$DEMO_INSTRUCTIONS"
+	@printf '\nYour turn:  $(BIN)/modelsat route "..."      More:  $(BIN)/modelsat --help\n'
+
+.PHONY: evaluate
+evaluate: $(VENV)/.evaluate ## Measure BUNDLE on the outcomes in DATA beside the baselines
+	$(BIN)/modelsat evaluate --bundle $(BUNDLE) --data $(DATA)
+
+.PHONY: train-mini
+train-mini: $(VENV)/.dev ## Train the shipped router again on the outcomes in DATA
+	$(BIN)/modelsat train --config modelsat_engine/training/configs/mini.toml --data $(DATA)
+
+# ---- checks ----------------------------------------------------------------------------------------------------------
+
+.PHONY: test
+test: $(VENV)/.dev ## Run the Python tests
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+.PHONY: test-cpp
+test-cpp: $(VENV)/.native ## Build the C++ library and run its GoogleTests
+	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S csrc -B $(CPP_BUILD) -G Ninja
+	@$(BIN)/cmake --build $(CPP_BUILD)
+	@$(BIN)/ctest --test-dir $(CPP_BUILD) --output-on-failure
+
+.PHONY: lint
+lint: $(VENV)/.dev ## Check style and types: ruff, mypy, clang-format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	@echo "$(BIN)/clang-format --dry-run -Werror (csrc)"; $(BIN)/clang-format --dry-run -Werror $(CPP_FILES)
+
+.PHONY: bench
+bench: $(VENV)/.dev ## Run every benchmark in benchmarks/
+	@[ -n "$(BENCHMARKS)" ] || { echo "error: nothing to run, this version has no script in benchmarks/"; exit 1; }
+	@for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script; done
+
+.PHONY: gpu-check
+gpu-check: ## Run the tests that need an NVIDIA GPU
+	@[ -d tests/gpu ] || { echo "error: nothing to check, this version has no test in tests/gpu"; exit 1; }
+	@command -v nvidia-smi >/dev/null && nvidia-smi -L | grep -q GPU || { echo "error: no NVIDIA GPU in sight (nvidia-smi -L)"; exit 1; }
+	@$(MAKE) --no-print-directory $(VENV)/.dev
+	$(BIN)/pytest tests/gpu $(PYTEST_ARGS)
+
+.PHONY: clean
+clean: ## Remove the environment, what was built, and the caches
+	rm -rf $(VENV) $(CPP_BUILD)* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f modelsat_engine/_core.*.so modelsat_engine/_core.*.pyd
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
