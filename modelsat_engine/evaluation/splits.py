@@ -49,7 +49,7 @@ class ModelGroups:
         ranked = sorted(rows_of, key=lambda family: (-strength[family], family))
         group_of: dict[str, str] = {}
         for start in range(0, len(ranked), len(MODEL_BLOCK)):
-            block = sorted(ranked[start : start + len(MODEL_BLOCK)], key=lambda f: _share(seed, "model", f))
+            block = sorted(ranked[start : start + len(MODEL_BLOCK)], key=lambda f: share_of(seed, "model", f))
             labels = MODEL_BLOCK if len(block) == len(MODEL_BLOCK) else _short_block(len(block))
             group_of.update(zip(block, labels, strict=True))
         keys: dict[str, list[str]] = {"seen": [], "validation": [], "new": []}
@@ -183,7 +183,7 @@ def new_tasks(data: OutcomeData, seed: int) -> tuple[str, ...]:
     tasks = set(task_paths(data))
     whole = {task for task in tasks if task.partition("/")[0] in NEW_BENCHMARKS}
     single = [task for task in tasks if task.startswith("bbh/") and not task.endswith("_objects")]
-    drawn = sorted(single, key=lambda task: _share(seed, "task", task))[:NEW_BBH_TASKS]
+    drawn = sorted(single, key=lambda task: share_of(seed, "task", task))[:NEW_BBH_TASKS]
     return tuple(sorted(whole.union(drawn)))
 
 
@@ -193,13 +193,13 @@ def question_stem(instruction: str) -> str:
 
 
 def _question_group(seed: int, stem: str) -> str:
-    share = _share(seed, "question", stem)
+    share = share_of(seed, "question", stem)
     if share < TEST_SHARE:
         return "test"
     return "validation" if share < TEST_SHARE + VALIDATION_SHARE else "train"
 
 
-def _share(seed: int, kind: str, name: str) -> float:
+def share_of(seed: int, kind: str, name: str) -> float:
     """A number in [0, 1) that looks random and depends on nothing but its arguments."""
     digest = hashlib.sha256(f"{seed}/{kind}/{name}".encode("utf-8", errors="surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
