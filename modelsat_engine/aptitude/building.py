@@ -84,9 +84,7 @@ def build_test(
     weight = item_weights(data, rows)  # [Q]
     columns_of = _columns_by_task(data, weight)
     enough = {
-        name: columns
-        for name in keywords
-        if len(columns := columns_of.get(_task_path(name), [])) >= items_per_task
+        name: columns for name in keywords if len(columns := columns_of.get(_task_path(name), [])) >= items_per_task
     }
     if len(enough) < num_tasks:
         raise DataError(

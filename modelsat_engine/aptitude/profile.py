@@ -163,7 +163,9 @@ class CapabilityProfile:
             raise ProfileError(f"{name}: the key {missing[0]!r} is missing; a profile needs name, correct and total")
         unknown = sorted(value.keys() - _JSON_KEYS)
         if unknown:
-            raise ProfileError(f"{name}: unknown key {unknown[0]!r}; a profile may have {', '.join(sorted(_JSON_KEYS))}")
+            raise ProfileError(
+                f"{name}: unknown key {unknown[0]!r}; a profile may have {', '.join(sorted(_JSON_KEYS))}"
+            )
         return cls(**{**value, "notes": value.get("notes") or ""})
 
     @cached_property
@@ -228,5 +230,7 @@ def _price(name: str, value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise ProfileError(f"{name}: usd_per_million_tokens must be a number or left out, not {value!r}")
     if not math.isfinite(value) or value < 0:
-        raise ProfileError(f"{name}: usd_per_million_tokens is {value}; give a finite price of 0 or more, or leave it out")
+        raise ProfileError(
+            f"{name}: usd_per_million_tokens is {value}; give a finite price of 0 or more, or leave it out"
+        )
     return float(value)

@@ -102,7 +102,9 @@ class AptitudeTest:
         try:
             tasks = tuple(AptitudeTask(t["name"], t["keywords"], t["item_ids"]) for t in value["tasks"])
         except (KeyError, TypeError) as error:
-            raise DataError(f"aptitude test is malformed ({error}); every task needs name, keywords, item_ids") from error
+            raise DataError(
+                f"aptitude test is malformed ({error}); every task needs name, keywords, item_ids"
+            ) from error
         test = cls(tasks)
         if value.get("id") != test.id:
             raise DataError(

@@ -67,7 +67,9 @@ class OutcomeData:
     def __post_init__(self) -> None:
         shape = (len(self.model_keys), len(self.questions))
         if self.Y.shape != shape:
-            raise DataError(f"outcomes have shape {self.Y.shape}, but there are {shape[0]} models and {shape[1]} questions")
+            raise DataError(
+                f"outcomes have shape {self.Y.shape}, but there are {shape[0]} models and {shape[1]} questions"
+            )
         if self.Y.dtype != np.int8 or not np.isin(np.unique(self.Y), (UNKNOWN, WRONG, RIGHT)).all():
             raise DataError("outcomes must be int8 and hold only 1 (right), 0 (wrong) and -1 (not available)")
         for what, values in (("model key", self.model_keys), ("question id", self.questions.id.tolist())):
@@ -204,11 +206,15 @@ def _read_panel(path: Path) -> _Panel:
     except (KeyError, ValueError, OSError) as error:
         raise DataError(f"{path} is not a panel of outcomes with the arrays Y, models, questions: {error}") from error
     if Y.shape != (len(models), len(questions)):
-        raise DataError(f"{path}: Y has shape {Y.shape}, but there are {len(models)} models, {len(questions)} questions")
+        raise DataError(
+            f"{path}: Y has shape {Y.shape}, but there are {len(models)} models, {len(questions)} questions"
+        )
     return _Panel(path, Y, models, questions)
 
 
-def _place(Y: np.ndarray, rows: Sequence[int], panel: _Panel, panel_rows: Sequence[int], column_of: dict[str, int]) -> None:
+def _place(
+    Y: np.ndarray, rows: Sequence[int], panel: _Panel, panel_rows: Sequence[int], column_of: dict[str, int]
+) -> None:
     """Copy a panel's rows into their place in the joined panel, in place."""
     unknown = [question for question in panel.questions if question not in column_of]
     if unknown:
@@ -231,7 +237,9 @@ def _gsm8k_match(name: str, protocol: str, records: list[dict[str, str]]) -> int
     if not equal:
         return None
     wanted = "CoT" if "CoT" in protocol else "lm-eval"
-    return min(equal, key=lambda row: (wanted not in records[row]["protocol"], "CoT" not in records[row]["protocol"], row))
+    return min(
+        equal, key=lambda row: (wanted not in records[row]["protocol"], "CoT" not in records[row]["protocol"], row)
+    )
 
 
 def _price(text: str, path: Path) -> float:
