@@ -1,0 +1,1 @@
+"""Bundles: what training hands to the runtime, as files."""

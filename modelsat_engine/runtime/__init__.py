@@ -1,0 +1,1 @@
+"""Scoring and routing: the engine, its candidates, its policies and its executors."""

@@ -1,0 +1,132 @@
+"""Executors: what an executor must do, which ones this installation has, and how to get one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from modelsat_engine.errors import ExecutorError
+from modelsat_engine.export.bundle import Bundle
+from modelsat_engine.runtime.candidate_table import CandidateTable
+
+
+@dataclass(frozen=True)
+class ExecutorLimits:
+    """What one call of :meth:`Executor.score` may hold; hard bounds.
+
+    Attributes:
+        max_batch_requests: instructions.
+        max_batch_tokens: tokens of all instructions together.
+        max_instruction_tokens: tokens of one instruction.
+    """
+
+    max_batch_requests: int
+    max_batch_tokens: int
+    max_instruction_tokens: int
+
+
+@dataclass(frozen=True, eq=False)
+class PackedBatch:
+    """Instructions one after the other, without padding.
+
+    Attributes:
+        token_ids: int32 ``[T]``.
+        cu_seqlens: int32 ``[B + 1]``: instruction b is ``token_ids[cu_seqlens[b]:cu_seqlens[b + 1]]``.
+    """
+
+    token_ids: np.ndarray
+    cu_seqlens: np.ndarray
+
+    @classmethod
+    def pack(cls, instructions: list[np.ndarray]) -> PackedBatch:
+        """Pack int32 ``[S_b]`` token ids, B of them, B >= 1."""
+        cu_seqlens = np.zeros(len(instructions) + 1, np.int32)
+        np.cumsum([len(ids) for ids in instructions], out=cu_seqlens[1:])
+        return cls(np.concatenate(instructions), cu_seqlens)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each instruction, int32 ``[B]``."""
+        return np.diff(self.cu_seqlens)
+
+    def __len__(self) -> int:
+        return len(self.cu_seqlens) - 1
+
+
+class Executor(Protocol):
+    """Runs the trunk and the head. Thread-safe: several calls of ``score`` may be in flight."""
+
+    name: str
+
+    def limits(self) -> ExecutorLimits:
+        """The bounds that callers keep."""
+
+    def score(self, batch: PackedBatch, table: CandidateTable) -> np.ndarray:
+        """Calibrated P(Yes), averaged over views, float32 ``[B, M]``, columns in the table's order.
+
+        Raises:
+            ExecutorError: the runtime failed; nothing of the batch was scored.
+        """
+
+    def close(self) -> None:
+        """Free what the executor holds. No call is in flight, and none follows."""
+
+
+@dataclass(frozen=True)
+class _Kind:
+    unavailable_reason: Callable[[], str | None]
+    create: Callable[[Bundle, int], Executor]
+
+
+def _onnxruntime_reason() -> str | None:
+    from modelsat_engine.runtime.onnx_session import unavailable_reason
+
+    return unavailable_reason()
+
+
+def _create_onnxruntime(bundle: Bundle, threads: int) -> Executor:
+    from modelsat_engine.runtime.executors.onnxruntime import OnnxRuntimeExecutor
+
+    return OnnxRuntimeExecutor(bundle, threads)
+
+
+# Best first: "auto" takes the first that can be used here. A new executor is one file and one line.
+_KINDS: dict[str, _Kind] = {
+    "onnxruntime": _Kind(_onnxruntime_reason, _create_onnxruntime),
+}
+_NOT_IN_THIS_VERSION = "this version has no such executor; use executor='onnxruntime'"
+_LATER = ("native", "cuda", "tensorrt")
+
+
+def available_executors() -> dict[str, str | None]:
+    """Every executor name -> why it cannot be used here, or None when it can; best first."""
+    reasons = {name: kind.unavailable_reason() for name, kind in _KINDS.items()}
+    return {**reasons, **{name: _NOT_IN_THIS_VERSION for name in _LATER if name not in reasons}}
+
+
+def create_executor(name: str, bundle: Bundle, threads: int) -> Executor:
+    """An executor over a bundle.
+
+    Args:
+        name: one of :func:`available_executors`, or "auto" for the best one that can be used here.
+        threads: threads inside one run, >= 1.
+
+    Raises:
+        ExecutorError: an unknown name, or an executor that cannot be used here; the message says why.
+    """
+    reasons = available_executors()
+    if name == "auto":
+        usable = [candidate for candidate, reason in reasons.items() if reason is None]
+        if not usable:
+            why = "; ".join(f"{candidate}: {reason}" for candidate, reason in reasons.items())
+            raise ExecutorError(f"no executor can be used here. {why}")
+        name = usable[0]
+    if name not in reasons:
+        raise ExecutorError(f"executor {name!r} is not known; use auto, {', '.join(reasons)}")
+    reason = reasons[name]
+    if reason is not None:
+        raise ExecutorError(f"executor {name!r} cannot be used: {reason}")
+    return _KINDS[name].create(bundle, threads)

@@ -1,0 +1,58 @@
+"""Opens ONNX Runtime sessions the one way this package wants them: explicit threads, no spinning, flat memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from modelsat_engine.errors import ExecutorError
+
+_ERROR_SEVERITY = 3
+
+
+def unavailable_reason() -> str | None:
+    """Why ONNX Runtime cannot be used here, or None."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        return f"onnxruntime cannot be imported ({error}); pip install onnxruntime"
+    if "CPUExecutionProvider" not in onnxruntime.get_available_providers():
+        return "this onnxruntime has no CPU provider; pip install --force-reinstall onnxruntime"
+    return None
+
+
+def open_session(path: Path, threads: int) -> Any:
+    """An ``onnxruntime.InferenceSession`` on the CPU over the graph at ``path``.
+
+    Loaded from the path, not from bytes: the graph's weights lie beside it.
+
+    Args:
+        threads: threads inside one operator, the caller's own included, >= 1.
+
+    Raises:
+        ExecutorError: ONNX Runtime is missing or refuses the graph.
+    """
+    reason = unavailable_reason()
+    if reason is not None:
+        raise ExecutorError(reason)
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = _ERROR_SEVERITY
+    # Waiting threads sleep: a router shares its machine with the gateway.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    # Both keep memory per distinct input shape; instruction lengths make thousands of shapes.
+    options.enable_mem_pattern = False
+    options.enable_cpu_mem_arena = False
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the library raises a class per status code, without a common base of its own
+        raise ExecutorError(f"ONNX Runtime cannot load {path}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
