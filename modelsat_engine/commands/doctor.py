@@ -1,0 +1,252 @@
+"""`modelsat doctor`: does routing work here, with what, and if not, why?"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from modelsat_engine.commands.console import one_line, print_json
+from modelsat_engine.commands.options import bundle_option, json_option, zoo_option
+
+DISTRIBUTION = "modelsat-engine"
+SELF_TEST = "What is the capital of France?"
+
+# Several of one group share one import name; the last one installed wins and the others break
+CLASHES = {
+    "onnxruntime": (
+        "onnxruntime",
+        "onnxruntime-gpu",
+        "onnxruntime-directml",
+        "onnxruntime-openvino",
+        "onnxruntime-training",
+    ),
+    "triton": ("triton", "triton-windows", "pytorch-triton"),
+}
+CPU_FEATURES_SHOWN = ("avx2", "fma", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni", "amx_int8")
+
+
+@click.command("doctor", short_help="Check this installation.")
+@bundle_option
+@zoo_option
+@json_option
+@click.pass_context
+def command(ctx: click.Context, bundle: Path | None, zoo: Path | None, as_json: bool) -> None:
+    """Check this installation: CPU, versions, executors, bundle, clashes, and one instruction routed.
+
+    Exits 0 when routing works, 1 when it does not.
+
+    \b
+    Examples:
+      modelsat doctor
+      modelsat doctor --bundle my-bundle --json
+    """
+    report = examine(bundle, zoo)
+    if as_json:
+        print_json(report)
+    else:
+        _print(report)
+    ctx.exit(0 if report["self_test"]["ok"] else 1)
+
+
+def examine(bundle: Path | None, zoo: Path | None) -> dict[str, Any]:
+    """Everything that `doctor` shows, JSON-able. No finding is raised: what fails is part of the report."""
+    return {
+        "system": _system(),
+        "cpu": _cpu(),
+        "versions": _versions(),
+        "extras": _extras(),
+        "clashes": find_clashes(importlib.metadata.distributions()),
+        "executors": _executors(),
+        "bundle": _bundle(bundle, zoo),
+        "self_test": _self_test(bundle, zoo),
+    }
+
+
+def find_clashes(distributions: Iterable[importlib.metadata.Distribution]) -> list[str]:
+    """Installed distributions that overwrite each other's files, each as a sentence that says what to do."""
+    installed = {_normalised(found.metadata["Name"]) for found in distributions if found.metadata["Name"]}
+    findings = []
+    for module, group in CLASHES.items():
+        both = [name for name in group if name in installed]
+        if len(both) > 1:
+            findings.append(
+                f"{' and '.join(both)} are installed side by side and overwrite each other: "
+                f"pip uninstall {' '.join(both)}, then install the one you want ('import {module}' is theirs)"
+            )
+    return findings
+
+
+def _system() -> dict[str, Any]:
+    return {
+        "python": platform.python_version(),
+        "executable": sys.executable,
+        "platform": platform.platform(),
+        "free_threaded": not getattr(sys, "_is_gil_enabled", lambda: True)(),
+    }
+
+
+def _cpu() -> dict[str, Any]:
+    try:
+        from modelsat_engine import _core
+    except ImportError as error:
+        return {
+            "usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "error": f"the compiled extension cannot be loaded ({error}); reinstall {DISTRIBUTION}",
+        }
+    return {"usable": _core.usable_cpu_count(), **_core.cpu_features()}
+
+
+def _versions() -> dict[str, str | None]:
+    names = [DISTRIBUTION, *(_requirement_name(r) for r in _requirements() if "extra ==" not in r)]
+    return {name: _version(name) for name in names}
+
+
+def _extras() -> dict[str, dict[str, Any]]:
+    """Extra -> whether all it needs is installed, and what is missing."""
+    extras: dict[str, dict[str, Any]] = {}
+    for requirement in _requirements():
+        extra = re.search(r"extra\s*==\s*['\"]([^'\"]+)['\"]", requirement)
+        if extra is None or not _applies_here(requirement):
+            continue
+        name = _requirement_name(requirement)
+        entry = extras.setdefault(extra[1], {"installed": True, "missing": []})
+        if _version(name) is None:
+            entry["installed"] = False
+            entry["missing"].append(name)
+    return dict(sorted(extras.items()))
+
+
+def _executors() -> dict[str, str | None]:
+    try:
+        from modelsat_engine.runtime.executors import available_executors
+
+        return available_executors()
+    except Exception as error:
+        return {"onnxruntime": _why(error)}
+
+
+def _bundle(bundle: Path | None, zoo: Path | None) -> dict[str, Any]:
+    try:
+        from modelsat_engine.aptitude import load_zoo
+        from modelsat_engine.export.bundle import Bundle
+
+        opened = Bundle.load(bundle)
+        candidates = load_zoo(zoo) if zoo is not None else opened.zoo
+    except Exception as error:
+        return {"ok": False, "error": _why(error)}
+    return {
+        "ok": True,
+        "path": str(opened.path),
+        "name": opened.config.get("name"),
+        "hash": opened.hash,
+        "aptitude_test_id": opened.aptitude_test.id,
+        "zoo": str(zoo) if zoo is not None else "the bundle's own",
+        "candidates": len(candidates),
+    }
+
+
+def _self_test(bundle: Path | None, zoo: Path | None) -> dict[str, Any]:
+    from modelsat_engine.commands.engine import open_engine
+
+    try:
+        with open_engine(bundle, zoo) as engine:
+            engine.warmup()
+            decision = engine.route(SELF_TEST)
+    except Exception as error:
+        return {"ok": False, "instruction": SELF_TEST, "error": _why(error)}
+    return {
+        "ok": True,
+        "instruction": SELF_TEST,
+        "candidate": decision.candidate,
+        "probability": round(float(decision.probability), 7),
+        "executor": decision.executor,
+        "total_us": round(float(decision.timing_us["total"]), 1),
+    }
+
+
+def _print(report: dict[str, Any]) -> None:
+    from rich.text import Text
+
+    from modelsat_engine.commands.console import console
+
+    out = console()
+
+    def line(label: str, value: str, style: str = "") -> None:
+        out.print(Text.assemble((f"{label:<12}", "bold"), (one_line(value), style)), soft_wrap=True)
+
+    system, cpu = report["system"], report["cpu"]
+    line("python", f"{system['python']} on {system['platform']}")
+    if "error" in cpu:
+        line("cpu", f"{cpu['usable']} usable; {cpu['error']}", "red")
+    else:
+        features = " ".join(name for name in CPU_FEATURES_SHOWN if cpu.get(name))
+        name = cpu["brand"] or cpu["architecture"]
+        line("cpu", f"{name}, {cpu['usable']} usable; {features or 'no vector extension'}")
+    line("versions", ", ".join(f"{name} {version or 'missing'}" for name, version in report["versions"].items()))
+    for i, (name, reason) in enumerate(report["executors"].items()):
+        line("executors" if i == 0 else "", f"{name}: {reason or 'available'}", "green" if reason is None else "dim")
+    complete = [extra for extra, entry in report["extras"].items() if entry["installed"]]
+    line("extras", f"installed: {', '.join(complete) or 'none'}")
+    for extra, entry in report["extras"].items():
+        if not entry["installed"]:
+            line("", f"{extra}: needs {', '.join(entry['missing'])} (pip install '{DISTRIBUTION}[{extra}]')", "dim")
+    bundle = report["bundle"]
+    if bundle["ok"]:
+        line("bundle", f"{bundle['name']} {bundle['hash']}, every checksum right, at {bundle['path']}")
+        line("zoo", f"{bundle['candidates']} candidates ({bundle['zoo']})")
+    else:
+        line("bundle", bundle["error"], "red")
+    for clash in report["clashes"]:
+        line("clash", clash, "yellow")
+    test = report["self_test"]
+    if test["ok"]:
+        took = f"{test['total_us'] / 1000:.1f} ms on {test['executor']}"
+        line("routing", f'works: "{test["instruction"]}" -> {test["candidate"]} in {took}', "green")
+    else:
+        line("routing", f"does not work: {test['error']}", "red")
+
+
+def _requirements() -> list[str]:
+    try:
+        return importlib.metadata.requires(DISTRIBUTION) or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+
+
+def _requirement_name(requirement: str) -> str:
+    return re.split(r"[\s<>=!~;\[(]", requirement, maxsplit=1)[0]
+
+
+def _applies_here(requirement: str) -> bool:
+    """Whether a requirement's markers other than `extra` hold here, for the markers this project uses."""
+    before = re.search(r"python_version\s*<\s*['\"](\d+)\.(\d+)['\"]", requirement)
+    if before is not None and sys.version_info >= (int(before[1]), int(before[2])):
+        return False
+    system = re.search(r"platform_system\s*==\s*['\"](\w+)['\"]", requirement)
+    return system is None or platform.system() == system[1]
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _why(error: Exception) -> str:
+    from modelsat_engine.errors import ModelSatError
+
+    return str(error) if isinstance(error, ModelSatError) else f"{type(error).__name__}: {error}"

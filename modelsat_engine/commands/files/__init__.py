@@ -1,0 +1,1 @@
+"""Files of instructions in, files of scores out: readers, writers, and the parts a long job is saved in."""
