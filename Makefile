@@ -13,6 +13,8 @@ PYTEST_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Editable, so that a change to a Python file needs no new install; setuptools warns about that at length.
+INSTALL_EDITABLE := PYTHONWARNINGS='ignore:Editable installation' $(PIP) install --editable
 CPP_BUILD := csrc/build
 
 NATIVE_SOURCES := $(wildcard csrc/include/modelsat/*.h csrc/src/*.cc csrc/cpu/*.cc csrc/cpu/*.h csrc/bindings/*)
@@ -40,7 +42,7 @@ $(VENV)/.pip:
 
 $(VENV)/.base: $(VENV)/.pip pyproject.toml setup.py $(NATIVE_SOURCES)
 	@echo "Building the C++ extension and installing modelsat-engine into $(VENV) ..."
-	@$(PIP) install --editable .
+	@$(INSTALL_EDITABLE) .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.base constraints-dev.txt
@@ -49,7 +51,7 @@ $(VENV)/.dev: $(VENV)/.base constraints-dev.txt
 	@touch $@
 
 $(VENV)/.evaluate: $(VENV)/.base
-	@$(PIP) install --editable '.[evaluate]'
+	@$(INSTALL_EDITABLE) '.[evaluate]'
 	@touch $@
 
 $(VENV)/.native: $(VENV)/.pip pyproject.toml
