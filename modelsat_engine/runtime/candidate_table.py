@@ -22,11 +22,17 @@ class EncodedCandidates:
     """
 
     inquiry_start: np.ndarray
-    memory: np.ndarray | None
+    memory: np.ndarray | None = None
 
     def rows(self, selection: slice | np.ndarray) -> EncodedCandidates:
         """Some of the candidates, by slice (a view) or by indices (a copy)."""
         return EncodedCandidates(self.inquiry_start[selection], None if self.memory is None else self.memory[selection])
+
+    def put(self, rows: np.ndarray, part: EncodedCandidates) -> None:
+        """Write ``part`` over the candidates at the indices ``rows``."""
+        self.inquiry_start[rows] = part.inquiry_start
+        if self.memory is not None and part.memory is not None:
+            self.memory[rows] = part.memory
 
     @staticmethod
     def concatenate(parts: Sequence[EncodedCandidates]) -> EncodedCandidates:
@@ -107,14 +113,8 @@ class CandidateTable:
             ProfileError: the profile does not fit the router's aptitude test.
         """
         column = self.column_of(profile.name)
-        new = encoder.encode([profile])
-        encoded = EncodedCandidates(
-            self._encoded.inquiry_start.copy(),
-            None if self._encoded.memory is None else self._encoded.memory.copy(),
-        )
-        encoded.inquiry_start[column] = new.inquiry_start[0]
-        if encoded.memory is not None and new.memory is not None:
-            encoded.memory[column] = new.memory[0]
+        encoded = self._encoded.rows(np.arange(len(self)))
+        encoded.put(np.array([column]), encoder.encode([profile]))
         profiles = (*self.profiles[:column], profile, *self.profiles[column + 1 :])
         return CandidateTable(profiles, encoded, self.version + 1)
 

@@ -73,7 +73,7 @@ class Engine:
         # More runs at once than processors would only slow each other down; the rest wait, which is the queue time.
         self._concurrency = max(1, _usable_cpu_count() // threads)
         self._turn = threading.BoundedSemaphore(self._concurrency)
-        self.candidates = Candidates(zoo, CapabilityEncoder(bundle, threads), self._require_open)
+        self.candidates = Candidates(zoo, CapabilityEncoder(bundle, self._tokenizer, threads), self._require_open)
 
     @classmethod
     def load(

@@ -10,7 +10,7 @@ The cut rule, for a budget of ``max_tokens`` including the trunk's own [CLS] and
    of it. One message alone is scored like the same plain text.
 
 A huge text costs milliseconds: only a window at each end is tokenised. The first window is 8 characters for every
-token of the half that it must fill; if that does not suffice (long runs of spaces, unbroken words) one of 32 is
+token of the half that it must fill; if that does not suffice (long runs of spaces, unbroken words) one of 24 is
 tried, and what it holds is taken.
 """
 
@@ -34,7 +34,7 @@ ChatMessage = Mapping[str, Any]
 Instruction = str | Sequence[ChatMessage]
 
 SMALLEST_CUT_TOKENS = 16
-_WINDOW_CHARACTERS_PER_TOKEN = (8, 32)
+_WINDOW_CHARACTERS_PER_TOKEN = (8, 24)
 _ROLE_LABELS = {
     "system": "system: ",
     "developer": "system: ",
@@ -144,6 +144,21 @@ class InstructionTokenizer:
         body = [token for turn in reversed(kept) for token in turn]
         token_ids = np.array(self._prefix + body + self._suffix, np.int32)  # [S]
         return TokenisedInstruction(token_ids, total, truncated, ignored)
+
+    def text_token_ids(self, text: str, max_tokens: int, *, special_tokens: bool) -> list[int]:
+        """Token ids of a text that is no instruction: an expert note, a capability representation.
+
+        Args:
+            max_tokens: longest result; a longer text keeps its head and tail.
+            special_tokens: whether to add [CLS] and [SEP].
+
+        Returns:
+            The ids; without ``special_tokens``, none for a text without a readable character.
+        """
+        prefix, suffix = (self._prefix, self._suffix) if special_tokens else ([], [])
+        text = text.strip()
+        budget = max_tokens - len(prefix) - len(suffix)
+        return prefix + (self._fit(text, budget).ids if text and budget > 0 else []) + suffix
 
     def _fit(self, text: str, budget: int) -> _Piece:
         """Head and tail of ``text``, ``budget`` tokens together; all of it when it fits. ``budget`` >= 1."""

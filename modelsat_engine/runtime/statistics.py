@@ -37,7 +37,7 @@ class LatencyHistogram:
         total = int(self._counts.sum())
         if not total:
             return 0.0
-        bucket = int(np.searchsorted(np.cumsum(self._counts), math.ceil(q * total)))
+        bucket = int(np.searchsorted(np.cumsum(self._counts), max(1, math.ceil(q * total))))
         return float(min(_SMALLEST_US * 10 ** (bucket / _BUCKETS_PER_DECADE), self._max_us))
 
     def to_json(self) -> dict[str, Any]:
