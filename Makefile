@@ -16,8 +16,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Editable, so that a change to a Python file needs no new install; setuptools warns about that at length.
 INSTALL_EDITABLE := PYTHONWARNINGS='ignore:Editable installation' $(PIP) install --editable
 CPP_BUILD := csrc/build
+CPP_BENCHMARKS := $(CPP_BUILD)/default/modelsat_benchmarks
+CMAKE_PATH = PATH="$(CURDIR)/$(BIN):$$PATH"
 
-NATIVE_SOURCES := $(wildcard csrc/include/modelsat/*.h csrc/src/*.cc csrc/cpu/*.cc csrc/cpu/*.h csrc/bindings/*)
+NATIVE_SOURCES := $(wildcard csrc/include/modelsat/*.h csrc/src/* csrc/cpu/* csrc/bindings/*)
 CPP_FILES = $(shell find csrc -path '$(CPP_BUILD)*' -prune -o \( -name '*.h' -o -name '*.cc' \) -print)
 BENCHMARKS := $(wildcard benchmarks/[a-z]*.py)
 
@@ -92,22 +94,32 @@ train-mini: $(VENV)/.dev ## Train the shipped router again on the outcomes in DA
 test: $(VENV)/.dev ## Run the Python tests
 	$(BIN)/pytest $(PYTEST_ARGS)
 
-.PHONY: test-cpp
+.PHONY: test-cpp tsan asan
 test-cpp: $(VENV)/.native ## Build the C++ library and run its GoogleTests
-	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S csrc -B $(CPP_BUILD) -G Ninja
-	@$(BIN)/cmake --build $(CPP_BUILD)
-	@$(BIN)/ctest --test-dir $(CPP_BUILD) --output-on-failure
+tsan: $(VENV)/.native ## The same under ThreadSanitizer
+asan: $(VENV)/.native ## The same under AddressSanitizer and UndefinedBehaviorSanitizer
+test-cpp: PRESET := default
+tsan: PRESET := tsan
+asan: PRESET := asan
+test-cpp tsan asan:
+	@cd csrc && $(CMAKE_PATH) cmake --preset $(PRESET) && $(CMAKE_PATH) cmake --build --preset $(PRESET)
+	@cd csrc && $(CMAKE_PATH) ctest --preset $(PRESET)
 
 .PHONY: lint
 lint: $(VENV)/.dev ## Check style and types: ruff, mypy, clang-format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy $(wildcard modelsat_engine kernels benchmarks)
 	@echo "$(BIN)/clang-format --dry-run -Werror (csrc)"; $(BIN)/clang-format --dry-run -Werror $(CPP_FILES)
 
 .PHONY: bench
-bench: $(VENV)/.dev ## Run every benchmark in benchmarks/
-	@[ -n "$(BENCHMARKS)" ] || { echo "error: nothing to run, this version has no script in benchmarks/"; exit 1; }
+bench: $(VENV)/.dev $(VENV)/.native ## Run the C++ benchmarks and every script in benchmarks/
+	@[ -n "$(BENCHMARKS)" ] || [ -n "$(wildcard csrc/bench/*_bench.cc)" ] || \
+	  { echo "error: nothing to run, this version has no benchmark in benchmarks/ or csrc/bench/"; exit 1; }
+	@cd csrc && $(CMAKE_PATH) cmake --preset default && $(CMAKE_PATH) cmake --build --preset default
+	@[ -z "$(wildcard csrc/bench/*_bench.cc)" ] || [ -x $(CPP_BENCHMARKS) ] || \
+	  { echo "error: Google Benchmark is missing; on Debian and Ubuntu: apt-get install libbenchmark-dev"; exit 1; }
+	@[ ! -x $(CPP_BENCHMARKS) ] || $(CPP_BENCHMARKS)
 	@for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script; done
 
 .PHONY: gpu-check
