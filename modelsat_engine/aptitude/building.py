@@ -5,8 +5,8 @@ about one more model. The weight of an item is p (1 - p), the variance of one an
 answers among the models the router trains on.
 
 Items are *sampled* by that weight, not taken from the top. Measured on six splits of the outcome data, with 40 %
-of the questions set aside as the target (54 to 57 tasks, error of a held-out model's task accuracy predicted from
-its 20 answers a task and its overall score, lower is better; spread of difficulty is the sd of p):
+of the questions set aside as the target (error of a held-out model's accuracy on a task predicted from its 20 answers
+there and its overall score, and of its overall accuracy, lower is better; spread of difficulty is the sd of p):
 
     rule                            task RMSE   overall error   spread of difficulty
     uniform                         .0699       .0119           .24

@@ -45,10 +45,12 @@ class CapabilityProfile:
     test_id: str | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name.strip():
-            raise ProfileError(f"a capability profile needs a non-empty name, not {self.name!r}")
-        if not isinstance(self.notes, str):
-            raise ProfileError(f"{self.name}: notes must be text, not {type(self.notes).__name__}")
+        name: object = self.name  # a file may hold anything
+        notes: object = self.notes
+        if not isinstance(name, str) or not name.strip():
+            raise ProfileError(f"a capability profile needs a non-empty name, not {name!r}")
+        if not isinstance(notes, str):
+            raise ProfileError(f"{self.name}: notes must be text, not {type(notes).__name__}")
         if self.test_id is not None and not isinstance(self.test_id, str):
             raise ProfileError(f"{self.name}: test_id must be the aptitude test's id, not {self.test_id!r}")
         correct = _counts(self.name, "correct", self.correct)

@@ -41,7 +41,8 @@ class AptitudeTask:
                 raise DataError(f"aptitude task {self.name!r}: every entry of {field} must be a non-empty string")
             if len(set(getattr(self, field))) != len(getattr(self, field)):
                 raise DataError(f"aptitude task {self.name!r} lists one of its {field} twice")
-        if not isinstance(self.name, str) or not self.name.strip():
+        name: object = self.name  # a file may hold anything
+        if not isinstance(name, str) or not name.strip():
             raise DataError("an aptitude task needs a non-empty name")
 
 
@@ -108,7 +109,8 @@ class AptitudeTest:
         test = cls(tasks)
         if value.get("id") != test.id:
             raise DataError(
-                f"aptitude test calls itself {value.get('id')!r} but its tasks give {test.id}: it was edited; rebuild it"
+                f"aptitude test calls itself {value.get('id')!r} but its tasks give {test.id}: it was edited; "
+                "rebuild it"
             )
         return test
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from modelsat_engine.aptitude.files import write_json
 from modelsat_engine.aptitude.profile import CapabilityProfile, load_names
@@ -64,7 +65,7 @@ def save_zoo(path: str | Path, profiles: Iterable[CapabilityProfile]) -> None:
         raise ProfileError(f"cannot write the zoo {path}: {error.strerror}") from error
 
 
-def _with_test_id(entry: object, test_id: str | None) -> object:
+def _with_test_id(entry: Any, test_id: str | None) -> Any:
     if isinstance(entry, dict) and entry.get("test_id") is None and test_id is not None:
         return {**entry, "test_id": test_id}
     return entry

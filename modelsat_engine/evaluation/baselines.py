@@ -124,7 +124,11 @@ def nearest_neighbours(
     Returns:
         float64 ``[q, M]``; 0.5 for a model without any reference answer.
     """
-    unit = _sklearn("preprocessing").normalize(np.asarray(embedding, np.float32))
+    def unit(questions: np.ndarray) -> np.ndarray:
+        rows: np.ndarray = _sklearn("preprocessing").normalize(np.asarray(embedding[questions], np.float32))
+        return rows
+
+    targets = unit(columns)  # [q, D]
     P = np.full((len(columns), len(Y)), 0.5)
     # Models that answered the same questions share one search; there are few such patterns.
     known = Y[:, reference] >= 0  # [M, n]
@@ -135,7 +139,7 @@ def nearest_neighbours(
         if not len(answered):
             continue
         index = _sklearn("neighbors").NearestNeighbors(n_neighbors=min(neighbours, len(answered)), algorithm="brute")
-        nearest = index.fit(unit[answered]).kneighbors(unit[columns], return_distance=False)  # [q, k]
+        nearest = index.fit(unit(answered)).kneighbors(targets, return_distance=False)  # [q, k]
         for row in rows:
             P[:, row] = Y[row, answered][nearest].mean(1)
     return P
@@ -205,7 +209,7 @@ def matrix_factorisation(
 def _fit_logistic(X: np.ndarray, y: np.ndarray, mean: np.ndarray, precision: np.ndarray) -> np.ndarray:
     """Most probable weights ``[r]`` under a Gaussian prior, by Newton's method; y is int8 with -1 left out."""
     X, y = X[y >= 0], y[y >= 0]
-    w = mean.copy()
+    w: np.ndarray = mean.copy()
     for _ in range(25):
         p = _sigmoid(X @ w)
         gradient = X.T @ (y - p) - precision * (w - mean)
@@ -221,7 +225,8 @@ def _fit_logistic(X: np.ndarray, y: np.ndarray, mean: np.ndarray, precision: np.
 def _accuracy(outcomes: np.ndarray) -> np.ndarray:
     """Share right of what is known, ``[M]`` of ``[M, n]``; 0.5 where nothing is."""
     known = (outcomes >= 0).sum(1)
-    return np.where(known > 0, (outcomes == RIGHT).sum(1) / np.maximum(known, 1), 0.5)
+    share: np.ndarray = np.where(known > 0, (outcomes == RIGHT).sum(1) / np.maximum(known, 1), 0.5)
+    return share
 
 
 def _or_half(accuracy: np.ndarray) -> np.ndarray:

@@ -75,7 +75,7 @@ def routed_accuracy(P: np.ndarray, Y: np.ndarray) -> float:
         In [0, 1]. Candidates that tie for the highest P share the question, as an arbitrary choice among them
         would on average.
     """
-    best = P == P.max(axis=1, keepdims=True)  # [Q, M]
+    best = np.equal(P, P.max(axis=1, keepdims=True))  # [Q, M]
     return float(((Y * best).sum(1) / best.sum(1)).mean())
 
 

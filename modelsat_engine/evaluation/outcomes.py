@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
+import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -125,7 +125,8 @@ class OutcomeData:
     @cached_property
     def known(self) -> np.ndarray:
         """bool ``[M, Q]``: where an outcome is available."""
-        return self.Y != UNKNOWN
+        known: np.ndarray = self.Y != UNKNOWN
+        return known
 
     @cached_property
     def strength(self) -> np.ndarray:
@@ -133,7 +134,8 @@ class OutcomeData:
         columns = self.questions.benchmark == MAIN_BENCHMARK
         known = self.known[:, columns].sum(1)
         right = (self.Y[:, columns] == RIGHT).sum(1)
-        return np.where(known > 0, right / np.maximum(known, 1), np.nan)
+        strength: np.ndarray = np.where(known > 0, right / np.maximum(known, 1), np.nan)
+        return strength
 
     def rows(self, model_keys: Iterable[str]) -> np.ndarray:
         """int64 row numbers of model keys.
@@ -203,7 +205,7 @@ def _read_panel(path: Path) -> _Panel:
     try:
         with np.load(_existing(path), allow_pickle=False) as archive:
             Y, models, questions = archive["Y"], archive["models"].tolist(), archive["questions"].tolist()
-    except (KeyError, ValueError, OSError) as error:
+    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} is not a panel of outcomes with the arrays Y, models, questions: {error}") from error
     if Y.shape != (len(models), len(questions)):
         raise DataError(

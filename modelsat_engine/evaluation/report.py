@@ -34,10 +34,10 @@ def render(result: Mapping[str, Any]) -> Group:
 
     settings, data = result["settings"], result["data"]
     note = Text(
-        f"{result['bundle']['name']}: {data['seen_models']} seen and {data['new_models']} new models, {settings['seeds']} "
-        f"seeds of {settings['zoos_per_seed']} random zoos of {settings['zoo_size']}. Mean and, after ±, standard "
-        "deviation over seeds with resampled questions. Gain is over the single model that is best in hindsight, in "
-        "points. Similar zoos hold models of like strength, mixed ones any.",
+        f"{result['bundle']['name']}: {data['seen_models']} seen and {data['new_models']} new models; "
+        f"{settings['seeds']} seeds of {settings['zoos_per_seed']} random zoos of {settings['zoo_size']}. "
+        "Mean and, after ±, standard deviation over seeds with resampled questions. Gain is over the single model that "
+        "is best in hindsight, in points. Similar zoos hold models of like strength, mixed ones any.",
         style="dim",
     )
     return Group(*(_table(name, scenario) for name, scenario in result["scenarios"].items()), note)
