@@ -93,6 +93,7 @@ def report(error: Exception) -> int:
 
 
 @click.command(
+    "modelsat",
     cls=ModelSatGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     no_args_is_help=False,

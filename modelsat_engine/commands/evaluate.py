@@ -21,9 +21,21 @@ from modelsat_engine.commands.progress import ProgressBar
 @click.option(
     "--seeds", type=click.IntRange(min=1), default=5, show_default=True, metavar="N", help="Random zoos drawn."
 )
-@click.option("--scenario", "scenarios", multiple=True, metavar="NAME", help="Only this scenario; may be repeated.")
+@click.option(
+    "--scenario",
+    "scenarios",
+    multiple=True,
+    metavar="NAME",
+    help="seen-models, new-models or new-datasets; may be repeated.  [default: all]",
+)
 @click.option(
     "--zoo-size", type=click.IntRange(min=2), default=5, show_default=True, metavar="N", help="Candidates in a zoo."
+)
+@click.option(
+    "--max-questions",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Judge on at most N questions a scenario.  [default: all]",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Also write the JSON here.")
 @json_option
@@ -33,6 +45,7 @@ def command(
     seeds: int,
     scenarios: tuple[str, ...],
     zoo_size: int,
+    max_questions: int | None,
     output: Path | None,
     as_json: bool,
 ) -> None:
@@ -60,6 +73,7 @@ def command(
             seeds=seeds,
             scenarios=scenarios or None,
             zoo_size=zoo_size,
+            max_questions=max_questions,
             progress=progress.update,
         )
     if output is not None:

@@ -241,10 +241,7 @@ def result_format(path: Path) -> ResultFormat:
 def plain(value: Any) -> Any:
     """A value as JSON has it: Arrow scalars as Python values, times in ISO 8601, bytes in base64."""
     if hasattr(value, "as_py"):
-        try:
-            value = value.as_py()
-        except (ValueError, UnicodeDecodeError):  # nanoseconds Python cannot hold, text that is not UTF-8
-            value = str(value)
+        value = _python_value(value)
     if value is None or isinstance(value, (str, bool, int, float)):
         return value
     if isinstance(value, dict):
@@ -256,6 +253,16 @@ def plain(value: Any) -> Any:
     if isinstance(value, (datetime.date, datetime.time)):
         return value.isoformat()
     return str(value)
+
+
+def _python_value(scalar: Any) -> Any:
+    """An Arrow scalar as a Python value; nanoseconds, which Python cannot hold, as text."""
+    if getattr(scalar.type, "unit", None) == "ns":
+        return scalar.cast("string").as_py()
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError:  # a text column of another program's bytes
+        return scalar.as_buffer().to_pybytes().decode("utf-8", errors="replace")
 
 
 def as_text(value: Any) -> str | None:

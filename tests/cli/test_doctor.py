@@ -1,0 +1,95 @@
+"""`modelsat doctor`: what it finds, and that it never breaks down itself."""
+
+from __future__ import annotations
+
+import json
+from email.message import Message
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from modelsat_engine.commands.doctor import find_clashes
+from tests.cli.conftest import Run
+
+
+def test_a_working_installation_passes(run: Run) -> None:
+    result = run("doctor", "--json")
+    assert result.exit_code == 0, result.stdout
+    report = json.loads(result.stdout)
+    assert set(report) == {"system", "cpu", "versions", "extras", "clashes", "executors", "bundle", "self_test"}
+    assert report["cpu"]["usable"] >= 1
+    assert report["cpu"]["architecture"]
+    assert report["executors"]["onnxruntime"] is None
+    assert report["versions"]["onnxruntime"]
+    assert report["bundle"]["candidates"] == 3
+    assert report["self_test"]["candidate"].startswith("model-")
+    assert {"train", "export", "gpu"} <= set(report["extras"])
+
+
+def test_people_get_the_same_on_few_lines(run: Run) -> None:
+    result = run("doctor")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert [line.split(" ")[0] for line in lines if not line.startswith(" ")][-3:] == ["bundle", "zoo", "routing"]
+    assert "works" in lines[-1]
+
+
+def test_a_broken_bundle_fails_and_names_the_file(run: Run, tmp_path: Path, tiny_bundle: Path) -> None:
+    import shutil
+
+    broken = shutil.copytree(tiny_bundle, tmp_path / "broken")
+    weights = bytearray((broken / "weights.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (broken / "weights.safetensors").write_bytes(weights)
+    result = run("doctor", "--bundle", broken)
+    assert result.exit_code == 1
+    assert "weights.safetensors" in result.stdout
+    assert "does not work" in result.stdout.splitlines()[-1]
+    report = json.loads(run("doctor", "--bundle", broken, "--json").stdout)
+    assert report["self_test"]["ok"] is False
+    assert report["executors"]["onnxruntime"] is None
+
+
+def test_a_broken_zoo_fails(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "zoo.json").write_text("{")
+    result = run("doctor", "--zoo", "zoo.json")
+    assert result.exit_code == 1
+    assert "zoo.json" in result.stdout
+
+
+def test_a_missing_extension_is_a_finding(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "modelsat_engine._core", None)
+    monkeypatch.delattr("modelsat_engine._core", raising=False)
+    result = run("doctor", "--json")
+    assert "compiled extension" in json.loads(result.stdout)["cpu"]["error"]
+
+
+class Installed:
+    """A distribution that is only a name."""
+
+    def __init__(self, name: str | None) -> None:
+        self.metadata = Message()
+        if name is not None:
+            self.metadata["Name"] = name
+
+
+@pytest.mark.parametrize(
+    ("names", "clashes"),
+    [
+        (["onnxruntime", "numpy"], 0),
+        (["onnxruntime-gpu"], 0),
+        (["onnxruntime", "onnxruntime-gpu"], 1),
+        (["onnxruntime", "ONNXRuntime_GPU"], 1),
+        (["onnxruntime", "onnxruntime"], 0),
+        ([None, "numpy"], 0),
+    ],
+)
+def test_distributions_that_overwrite_each_other_are_found(names: list[str | None], clashes: int) -> None:
+    from importlib.metadata import Distribution
+
+    found = find_clashes(cast("list[Distribution]", [Installed(name) for name in names]))
+    assert len(found) == clashes
+    assert all("pip uninstall onnxruntime onnxruntime-gpu" in finding for finding in found)
