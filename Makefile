@@ -7,6 +7,9 @@ PYTHON ?= python3
 # The outcome data, which is not part of the repository
 DATA ?= ../shared/data
 BUNDLE ?= modelsat_engine/bundles/mini
+# For train-mini: the encoder it starts from, and the folder its checkpoint goes to
+BASE ?= weights/all-MiniLM-L6-v2
+RUN ?= runs/mini
 # More arguments for pytest, such as PYTEST_ARGS="-k calibration -x"
 PYTEST_ARGS ?=
 
@@ -85,8 +88,10 @@ evaluate: $(VENV)/.evaluate ## Measure BUNDLE on the outcomes in DATA beside the
 	$(BIN)/modelsat evaluate --bundle $(BUNDLE) --data $(DATA)
 
 .PHONY: train-mini
-train-mini: $(VENV)/.dev ## Train the shipped router again on the outcomes in DATA
-	$(BIN)/modelsat train --config modelsat_engine/training/configs/mini.toml --data $(DATA)
+train-mini: $(VENV)/.dev ## Train the shipped router again, from BASE on the outcomes in DATA
+	@[ -f $(BASE)/model.safetensors ] || { echo "error: no base weights in $(BASE); put model.safetensors and" \
+	  "tokenizer.json of sentence-transformers/all-MiniLM-L6-v2 there, or name their folder: make train-mini BASE=DIR"; exit 1; }
+	$(BIN)/modelsat train --config modelsat_engine/training/configs/mini.toml --data $(DATA) --base $(BASE) -o $(RUN)
 
 # ---- checks ----------------------------------------------------------------------------------------------------------
 
