@@ -86,9 +86,7 @@ def synthetic_outcomes(seed: int, models: int = 33) -> tuple[OutcomeData, np.nda
 def synthetic_test(data: OutcomeData, seed: int, num_tasks: int = 7, items_per_task: int = 9) -> AptitudeTest:
     """An aptitude test from the seen models of a split."""
     rows = data.rows(ModelGroups.make(data, seed).seen)
-    return build_test(
-        data, rows, seed=seed, keywords=KEYWORDS, num_tasks=num_tasks, items_per_task=items_per_task
-    )
+    return build_test(data, rows, seed=seed, keywords=KEYWORDS, num_tasks=num_tasks, items_per_task=items_per_task)
 
 
 def write_outcomes(directory: Path, data: OutcomeData) -> Path:

@@ -73,7 +73,9 @@ def test_zoos_of_similar_strength_are_closer_than_mixed_ones(data: OutcomeData, 
     assert ranges["similar"] < 0.6 * ranges["mixed"]
 
 
-def test_too_few_families_give_no_zoo_and_no_choices(data: OutcomeData, split: Split, aptitude_test: AptitudeTest) -> None:
+def test_too_few_families_give_no_zoo_and_no_choices(
+    data: OutcomeData, split: Split, aptitude_test: AptitudeTest
+) -> None:
     result = score_scenarios(noisy_truth(data, 0.5), data, split, aptitude_test, scenarios=["new_models"], zoo_size=9)
     for kind in ZOO_KINDS:
         assert result["new_models"]["zoos"][kind]["count"] == 0
