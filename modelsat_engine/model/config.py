@@ -71,18 +71,14 @@ class NetworkConfig:
         if self.layout not in ("shared", "capability_first"):
             raise ValueError(f"layout {self.layout!r} is not known: use 'shared' or 'capability_first'")
         if not 0 <= self.inject_at < self.trunk.layers:
-            raise ValueError(
-                f"inject_at {self.inject_at} must be a layer of the trunk: 0 to {self.trunk.layers - 1}"
-            )
+            raise ValueError(f"inject_at {self.inject_at} must be a layer of the trunk: 0 to {self.trunk.layers - 1}")
         if self.memory_rows < 0 or self.views < 1:
             raise ValueError("memory_rows must be 0 or more, and views 1 or more")
         if self.head not in ("yes_no", "regression"):
             raise ValueError(f"head {self.head!r} is not known: use 'yes_no' or 'regression'")
         per_task = self.capability_encoder.tasks + 1
         if self.capability_encoder.kind == "taskwise" and self.memory_rows not in (0, 1, per_task):
-            raise ValueError(
-                f"a taskwise encoder gives 0, 1 or {per_task} memory rows, not {self.memory_rows}"
-            )
+            raise ValueError(f"a taskwise encoder gives 0, 1 or {per_task} memory rows, not {self.memory_rows}")
 
     @property
     def late_layers(self) -> int:
@@ -94,11 +90,7 @@ class NetworkConfig:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> NetworkConfig:
-        sizes = {
-            name: data[name]
-            for name in ("layout", "inject_at", "memory_rows", "views", "head")
-            if name in data
-        }
+        sizes = {name: data[name] for name in ("layout", "inject_at", "memory_rows", "views", "head") if name in data}
         return cls(
             trunk=TrunkConfig(**data.get("trunk", {})),
             capability_encoder=CapabilityEncoderConfig(**data.get("capability_encoder", {})),

@@ -63,9 +63,7 @@ class ModelSatNetwork(nn.Module):
         """Expert notes as a bag of word embeddings: int64 ``[M, N]`` twice -> ``[M, D]``."""
         return mean_pool(self.trunk.embeddings.word(note_ids), note_mask > 0)
 
-    def connect_counts(
-        self, correct: Tensor, total: Tensor, note_ids: Tensor, note_mask: Tensor
-    ) -> ConnectedZoo:
+    def connect_counts(self, correct: Tensor, total: Tensor, note_ids: Tensor, note_mask: Tensor) -> ConnectedZoo:
         """Equations (2) and (3) for a taskwise encoder; arguments as in `TaskwiseEncoder` and `embed_notes`."""
         return self._connect(self.capability(correct, total, self.embed_notes(note_ids, note_mask)))
 
@@ -118,9 +116,7 @@ class ModelSatNetwork(nn.Module):
             Last state of the inquiry rows ``[B, M, R, D]``, and the instruction's rows before the last layer.
         """
         views = inquiry_start.shape[1]
-        rows = inquiry_start.flatten(0, 1)[
-            None
-        ]  # [1, M*R, D]: the same for every instruction until it attends
+        rows = inquiry_start.flatten(0, 1)[None]  # [1, M*R, D]: the same for every instruction until it attends
         flat = memory.flatten(0, 1) if memory is not None else None  # [M*R, late, 2, K, D]
         layers = list(self.trunk.layers[self.config.inject_at :])
         for index, layer in enumerate(layers):
@@ -157,18 +153,31 @@ class ModelSatNetwork(nn.Module):
         )
         return probability, mean_pool(prefix, mask)
 
+    def zoo_logits(self, prefix: Tensor, mask: Tensor, zoo: ConnectedZoo) -> Tensor:
+        """Uncalibrated logits ``[B, M, R]`` in the configured layout, memory computed on the way.
+
+        Args:
+            prefix: ``[B, S, D]`` from `encode_instruction`; mask: bool ``[B, S]``.
+        """
+        return self.logits(self._zoo_state(prefix, mask, zoo))
+
     def score_zoo(self, input_ids: Tensor, attention_mask: Tensor, zoo: ConnectedZoo) -> Tensor:
         """P(Yes) ``[B, M]`` in the configured layout, memory computed on the way. Arguments as in `forward`."""
-        if self.config.layout == "capability_first":
-            return self._score_pairs(input_ids, attention_mask > 0, zoo)
-        memory = self.memory_keys_values(zoo.memory_start) if zoo.memory_start is not None else None
-        return self(input_ids, attention_mask, zoo.inquiry_start, memory)[0]
+        mask = attention_mask > 0
+        state = self._zoo_state(self.encode_instruction(input_ids, mask), mask, zoo)
+        return scoring_head_reference(state, *self.head.weight_and_bias(), self.temperature, self.calibration_bias)
 
-    def _score_pairs(self, input_ids: Tensor, mask: Tensor, zoo: ConnectedZoo) -> Tensor:
+    def _zoo_state(self, prefix: Tensor, mask: Tensor, zoo: ConnectedZoo) -> Tensor:
+        """Last state of the inquiry rows, ``[B, M, R, D]``."""
+        if self.config.layout == "capability_first":
+            return self._pair_states(prefix, mask, zoo)
+        memory = self.memory_keys_values(zoo.memory_start) if zoo.memory_start is not None else None
+        return self.inquire(prefix, mask, zoo.inquiry_start, memory)[0]
+
+    def _pair_states(self, prefix: Tensor, mask: Tensor, zoo: ConnectedZoo) -> Tensor:
         """The paper's order, uncut: memory, instruction and inquiry attend to each other; one sequence per pair."""
-        batch, tokens = input_ids.shape
+        batch = prefix.shape[0]
         candidates, views, hidden = zoo.inquiry_start.shape
-        prefix = self.encode_instruction(input_ids, mask)
         states = []
         for index in range(candidates * views):
             parts = [prefix, zoo.inquiry_start.flatten(0, 1)[index].expand(batch, 1, hidden)]
@@ -182,6 +191,4 @@ class ModelSatNetwork(nn.Module):
                 rows = layer(rows, *layer.keys_values(rows), seen_mask)
             states.append(rows[:, -1])
         state = torch.stack(states, 1).unflatten(1, (candidates, views))
-        return scoring_head_reference(
-            state, *self.head.weight_and_bias(), self.temperature, self.calibration_bias
-        )
+        return scoring_head_reference(state, *self.head.weight_and_bias(), self.temperature, self.calibration_bias)

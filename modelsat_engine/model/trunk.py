@@ -43,6 +43,7 @@ class EncoderLayer(nn.Module):
         self.up = nn.Linear(d, config.intermediate)
         self.down = nn.Linear(config.intermediate, d)
         self.output_norm = nn.LayerNorm(d, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(0.0)  # on both residual branches; a training schedule raises it
 
     def split_heads(self, rows: Tensor) -> Tensor:
         """``[..., D]`` -> ``[..., H, d]``."""
@@ -54,8 +55,8 @@ class EncoderLayer(nn.Module):
 
     def finish(self, rows: Tensor, attended: Tensor) -> Tensor:
         """Output projection, residuals, norms and feed-forward. Both arguments ``[..., D]``."""
-        rows = self.attention_norm(rows + self.attention_output(attended))
-        return self.output_norm(rows + self.down(F.gelu(self.up(rows))))
+        rows = self.attention_norm(rows + self.dropout(self.attention_output(attended)))
+        return self.output_norm(rows + self.dropout(self.down(F.gelu(self.up(rows)))))
 
     def forward(self, rows: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
         """Rows attend to all ``keys`` bidirectionally.
@@ -68,9 +69,7 @@ class EncoderLayer(nn.Module):
         query = self.split_heads(self.query(rows)).transpose(1, 2)  # [B, H, S, d]
         if mask is not None:
             mask = mask[:, None, None, :] if mask.dim() == 2 else mask[:, None]
-        attended = F.scaled_dot_product_attention(
-            query, keys.transpose(1, 2), values.transpose(1, 2), attn_mask=mask
-        )
+        attended = F.scaled_dot_product_attention(query, keys.transpose(1, 2), values.transpose(1, 2), attn_mask=mask)
         return self.finish(rows, attended.transpose(1, 2).flatten(2))
 
     def inquire(
@@ -107,10 +106,19 @@ class EncoderTrunk(nn.Module):
 
     def forward(self, input_ids: Tensor, mask: Tensor | None, layers: int | None = None) -> Tensor:
         """Instruction rows through the first ``layers`` layers (all by default) -> ``[B, S, D]``."""
-        rows = self.embeddings(input_ids)
-        for layer in list(self.layers)[:layers]:
+        return self.run_layers(self.embeddings(input_ids), mask, 0, layers)
+
+    def run_layers(self, rows: Tensor, mask: Tensor | None, first: int, last: int | None) -> Tensor:
+        """Rows ``[B, S, D]`` that left layer ``first - 1`` through the layers up to, not including, ``last``."""
+        for layer in list(self.layers)[first:last]:
             rows = layer(rows, *layer.keys_values(rows), mask)
         return rows
+
+    def set_dropout(self, probability: float) -> None:
+        """Dropout of every layer's residual branches; acts in training mode only."""
+        for module in self.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = probability
 
     def load_pretrained(self, directory: str | Path) -> None:
         """Takes the weights of a Hugging Face BERT-family checkpoint (``model.safetensors``).

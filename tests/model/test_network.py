@@ -11,9 +11,7 @@ from modelsat_engine.model.network import ConnectedZoo, ModelSatNetwork
 from modelsat_engine.model.reference import score_pair
 
 
-def pairwise(
-    network: ModelSatNetwork, ids: torch.Tensor, mask: torch.Tensor, zoo: ConnectedZoo
-) -> torch.Tensor:
+def pairwise(network: ModelSatNetwork, ids: torch.Tensor, mask: torch.Tensor, zoo: ConnectedZoo) -> torch.Tensor:
     """Probabilities [B, M] from the reference, a pass for every view of every pair."""
     rows = []
     for tokens, length in zip(ids, mask.sum(1).tolist(), strict=True):
@@ -21,9 +19,7 @@ def pairwise(
             logits = []
             for view in range(network.config.views):
                 memory = None if zoo.memory_start is None else zoo.memory_start[candidate, view]
-                logits.append(
-                    score_pair(network, tokens[:length], zoo.inquiry_start[candidate, view], memory)
-                )
+                logits.append(score_pair(network, tokens[:length], zoo.inquiry_start[candidate, view], memory))
             logit = torch.stack(logits) / network.temperature + network.calibration_bias
             rows.append(torch.sigmoid(logit).mean())
     return torch.stack(rows).reshape(len(ids), -1)
