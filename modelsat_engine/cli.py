@@ -15,7 +15,14 @@ from typing import Any, NoReturn
 import click
 
 from modelsat_engine import __version__
-from modelsat_engine.commands.console import complain, let_output_go, one_line, quiet_reconfigure, show_warning
+from modelsat_engine.commands.console import (
+    complain,
+    let_output_go,
+    one_line,
+    quiet_reconfigure,
+    show_log_records,
+    show_warning,
+)
 from modelsat_engine.errors import ModelSatError
 
 FAILED, BAD_USAGE, INTERRUPTED, READER_GONE = 1, 2, 130, 141
@@ -42,6 +49,7 @@ class ModelSatGroup(click.Group):
         """Run the command line and exit; no exception leaves it."""
         extra.pop("standalone_mode", None)
         warnings.showwarning = show_warning
+        show_log_records()
         quiet_reconfigure(sys.stdout)
         try:
             code = super().main(args, prog_name, standalone_mode=False, **extra)

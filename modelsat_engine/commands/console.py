@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import math
 import os
 import sys
@@ -36,6 +37,21 @@ def warn(message: str) -> None:
 def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     """Takes the place of `warnings.showwarning`, whose file name and source line help no user."""
     warn(str(message))
+
+
+class OneLineHandler(logging.Handler):
+    """Shows the package's log records the way `warn` shows warnings."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print "warning: ..." or "error: ..." on stderr."""
+        click.echo(f"{record.levelname.lower()}: {one_line(record.getMessage())}", err=True)
+
+
+def show_log_records() -> None:
+    """Send what the package logs, from WARNING on, to stderr, once however often it is asked for."""
+    logger = logging.getLogger("modelsat_engine")
+    if not any(isinstance(handler, OneLineHandler) for handler in logger.handlers):
+        logger.addHandler(OneLineHandler(logging.WARNING))
 
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:
