@@ -16,11 +16,12 @@ from modelsat_engine.runtime.executors import ExecutorLimits, PackedBatch
 from modelsat_engine.runtime.onnx_session import open_session
 
 MAX_CANDIDATES_PER_RUN = 2048
-# Rows of one run, padding and inquiry rows included: bounds the activations, about 10 KB a row for the mini trunk.
-_MAX_ROWS_PER_RUN = 16384
+# Rows of one run, padding and inquiry rows included. It bounds the activations (about 10 KB a row for the mini trunk);
+# the time of a row stops falling long before.
+_MAX_ROWS_PER_RUN = 4096
 # Padding that a run may hold: this share of its real tokens, or about what starting another run would cost.
 _PADDING_SHARE = 1 / 8
-_PADDING_TOKENS = 64
+_PADDING_TOKENS = 16
 
 # Columns of a run, and its candidate inputs as values that ONNX Runtime reads in place.
 _Chunk = tuple[slice, dict[str, Any]]
