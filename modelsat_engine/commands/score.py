@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,10 +15,7 @@ from modelsat_engine.commands.policy_options import make_policy, policy_options
 from modelsat_engine.errors import DataError
 
 if TYPE_CHECKING:
-    from modelsat_engine.commands.files.parts import PartsFolder
-    from modelsat_engine.commands.files.results import OutputColumns, ResultFormat
-    from modelsat_engine.commands.files.rows import InstructionFile, Row
-    from modelsat_engine.commands.scoring import RowScorer
+    from modelsat_engine.commands.scoring import ScoringJob
 
 
 @click.command("score", short_help="Score a whole file of instructions.")
@@ -98,7 +93,7 @@ def command(
     from modelsat_engine.commands.files.parts import PartsFolder, check_writable_folder, fingerprint
     from modelsat_engine.commands.files.readers import open_instructions
     from modelsat_engine.commands.files.results import OutputColumns, result_format
-    from modelsat_engine.commands.scoring import RowScorer
+    from modelsat_engine.commands.scoring import RowScorer, ScoringJob
 
     output = output.resolve() if output.is_symlink() else output
     target = result_format(output)
@@ -127,18 +122,10 @@ def command(
             "--part-rows": part_rows,
         }
         with PartsFolder(output, pinned, restart=restart) as parts:
-            job = _Job(
-                instructions,
-                RowScorer(engine, policy),
-                parts,
-                target,
-                columns,
-                batch_size,
-                skip_bad_rows=on_error == "skip",
-            )
-            started = time.monotonic()
+            scorer = RowScorer(engine, policy)
+            job = ScoringJob(instructions, scorer, parts, target, columns, part_rows, batch_size, on_error == "skip")
             try:
-                part_count = job.run(part_rows)
+                part_count = job.run()
             except KeyboardInterrupt:
                 if parts.any_there:
                     warn(f"interrupted; finished work is kept in {parts.folder}, the same command continues")
@@ -147,76 +134,12 @@ def command(
             if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
                 raise DataError(f"{source} was changed while it was read; run again with --restart")
             parts.merge(part_count, lambda file, paths: target.join(file, paths, columns))
-            seconds = time.monotonic() - started
+            seconds = time.monotonic() - job.started
         label, used = engine.bundle.label, engine.executor
     _report(job, output, seconds, label, used, as_json)
 
 
-@dataclass
-class _Job:
-    """One pass over the input, part by part.
-
-    Attributes:
-        rows: rows read so far.
-        resumed_rows: those of parts that an earlier run had finished.
-        bad_rows: rows of this run that could not be scored.
-    """
-
-    source: InstructionFile
-    scorer: RowScorer
-    parts: PartsFolder
-    target: ResultFormat
-    columns: OutputColumns
-    batch_size: int
-    skip_bad_rows: bool
-    rows: int = 0
-    resumed_rows: int = 0
-    bad_rows: int = 0
-
-    def run(self, part_rows: int) -> int:
-        """Make every missing part; returns how many parts there are."""
-        from modelsat_engine.commands.progress import ProgressBar
-
-        count = 0
-        with ProgressBar("Scoring") as progress:
-            rows = self.source.rows()
-            while chunk := list(islice(rows, part_rows)):
-                if self.parts.has(count):
-                    self.resumed_rows += len(chunk)
-                    self.rows += len(chunk)
-                else:
-                    self._make_part(count, chunk, progress)
-                count += 1
-        if count == 0:  # no row at all: a file of no rows, but with its columns
-            self._make_part(0, [], progress)
-            count = 1
-        return count
-
-    def _make_part(self, index: int, chunk: list[Row], progress: Any) -> None:
-        from modelsat_engine.commands.files.results import ScoredRows
-
-        pieces: list[ScoredRows] = []
-        for start in range(0, len(chunk), self.batch_size):
-            batch = chunk[start : start + self.batch_size]
-            scored = self.scorer.score(batch)
-            self._check(scored)
-            pieces.append(scored)
-            self.rows += len(batch)
-            progress.update(self.source.fraction, f"{self.rows:,} rows")
-        whole = ScoredRows.concatenate(pieces) if pieces else self.scorer.score([])
-        self.parts.write(index, lambda file: self.target.write(file, whole, self.columns))
-
-    def _check(self, scored: Any) -> None:
-        """Count bad rows, or stop at the first (DataError that names it)."""
-        for row, error in zip(scored.rows, scored.errors, strict=True):
-            if error is None:
-                continue
-            if not self.skip_bad_rows:
-                raise DataError(f"{self.source.path}, {row.where}: {error}; mend it, or pass --on-error skip")
-            self.bad_rows += 1
-
-
-def _report(job: _Job, output: Path, seconds: float, bundle: str, executor: str, as_json: bool) -> None:
+def _report(job: ScoringJob, output: Path, seconds: float, bundle: str, executor: str, as_json: bool) -> None:
     fresh = job.rows - job.resumed_rows
     if as_json:
         print_json(
@@ -233,9 +156,15 @@ def _report(job: _Job, output: Path, seconds: float, bundle: str, executor: str,
             }
         )
         return
-    line = f"Scored {fresh:,} rows for {len(job.columns.candidates)} candidates in {seconds:.1f} s"
+    line = (
+        f"Scored {_counted(fresh, 'row')} for {_counted(len(job.columns.candidates), 'candidate')} in {seconds:.1f} s"
+    )
     if job.bad_rows:
         line += f", {job.bad_rows:,} of them skipped (see the column 'error')"
     if job.resumed_rows:
         line += f"; {job.resumed_rows:,} more were there from an earlier run"
     click.echo(f"{line}: {one_line(str(output))}")
+
+
+def _counted(count: int, thing: str) -> str:
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
