@@ -124,6 +124,7 @@ def nearest_neighbours(
     Returns:
         float64 ``[q, M]``; 0.5 for a model without any reference answer.
     """
+
     def unit(questions: np.ndarray) -> np.ndarray:
         rows: np.ndarray = _sklearn("preprocessing").normalize(np.asarray(embedding[questions], np.float32))
         return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -53,10 +54,14 @@ def router_probabilities(
 def instruction_embeddings(
     bundle: str | Path | Bundle | None,
     texts: Sequence[str],
-    threads: int = 1,
+    threads: int | None = None,
     progress: Share | None = None,
 ) -> np.ndarray:
     """The trunk's mean-pooled state for every text, which the nearest-neighbour baselines search in.
+
+    Args:
+        threads: threads inside one operator; None is one for every CPU.
+        progress: called with the share done, 0 to 1.
 
     Returns:
         float32 ``[N, D]``.
@@ -68,7 +73,7 @@ def instruction_embeddings(
     from modelsat_engine.runtime.onnx_session import open_session
 
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
-    session = open_session(bundle.file("router.onnx"), threads)
+    session = open_session(bundle.file("router.onnx"), threads or os.cpu_count() or 1)
     if "instruction_embedding" not in {value.name for value in session.get_outputs()}:
         raise BundleError(f"{bundle.file('router.onnx')} has no output instruction_embedding; export the bundle again")
     # The graph wants a candidate; this one is not looked at, for the instruction sees no candidate.

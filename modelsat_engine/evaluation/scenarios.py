@@ -19,7 +19,10 @@ SCENARIO_NAMES = ("seen_models", "new_models", "new_datasets")
 ZOO_KINDS = ("similar", "mixed")
 ZOOS_PER_SEED = 20
 MIN_QUESTIONS = 50  # a zoo judged on fewer questions says nothing
-SPARE_FAMILIES = 2  # a zoo of similar strength is drawn from this many more families than it needs
+# A zoo of similar strength is drawn from this many more families than it needs, and refused when its accuracies lie
+# further apart: a dozen new families leave gaps, and across a gap there is nothing to route.
+SPARE_FAMILIES = 2
+SIMILAR_RANGE = 0.2
 
 PREDICTION_METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "auc": metrics.pooled_auc,
@@ -94,7 +97,7 @@ def draw_zoos(
     """Random zoos of a scenario's models, each of distinct families with enough questions in common.
 
     ``similar``: around a model drawn at random, from the families nearest in MMLU-Pro accuracy (``zoo_size`` and
-    two more). ``mixed``: any families.
+    two more), no further apart than SIMILAR_RANGE. ``mixed``: any families.
 
     Returns:
         Up to ``count`` different zoos, int64 ``[zoo_size]`` each, as model rows; none when the scenario has too
@@ -120,6 +123,8 @@ def draw_zoos(
             distance = np.abs(data.strength[pool] - data.strength[pool[0]])
             pool = pool[np.argsort(distance, kind="stable")[: zoo_size + SPARE_FAMILIES]]
         zoo = np.concatenate([pool[:1], rng.permutation(pool[1:])[: zoo_size - 1]])
+        if kind == "similar" and np.ptp(data.strength[zoo]) > SIMILAR_RANGE:
+            continue
         if known[zoo].all(0).sum() >= MIN_QUESTIONS:
             zoos.setdefault(tuple(sorted(zoo.tolist())), np.sort(zoo))
     return list(zoos.values())

@@ -67,7 +67,7 @@ class Split:
         test_id: the aptitude test whose items are in none of the question groups.
         models: the model keys by group.
         new_tasks: names ``benchmark/task`` of what is never trained on, sorted.
-        seen_rows, validation_rows, new_rows: int64 row numbers.
+        seen_rows, validation_rows, new_rows: int64 row numbers of those that answered an aptitude item at all.
         train, validation, test: int64 column numbers, questions of tasks that are trained on.
         new_datasets: int64 column numbers, every question of ``new_tasks``.
     """
@@ -93,7 +93,7 @@ class Split:
         return cls._assemble(data, test, seed, ModelGroups.make(data, seed), new_tasks(data, seed))
 
     def to_json(self) -> dict[str, Any]:
-        """What router.json records; questions are recomputed from the seed, their counts and digest are kept."""
+        """What router.json records. Questions are recomputed from the seed and their texts; only counts are kept."""
         return {
             "seed": self.seed,
             "aptitude_test_id": self.test_id,
@@ -147,6 +147,8 @@ class Split:
     ) -> Split:
         stems = [question_stem(text) for text in data.questions.instruction]
         items = {stem for stem, name in zip(stems, data.questions.id.tolist(), strict=True) if name in test.item_ids}
+        is_item = np.isin(data.questions.id, sorted(test.item_ids))
+        took_test = np.asarray(data.known[:, is_item].any(axis=1))  # [M]
         columns: dict[str, list[int]] = {"train": [], "validation": [], "test": [], "new_datasets": []}
         held_out = frozenset(tasks)
         for column, (stem, task) in enumerate(zip(stems, task_paths(data), strict=True)):
@@ -161,9 +163,7 @@ class Split:
             test.id,
             models,
             tasks,
-            data.rows(models.seen),
-            data.rows(models.validation),
-            data.rows(models.new),
+            *(rows[took_test[rows]] for rows in map(data.rows, (models.seen, models.validation, models.new))),
             **{name: np.array(value, np.int64) for name, value in columns.items()},
         )
 

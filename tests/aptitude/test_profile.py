@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelsat_engine.aptitude import AptitudeTask, AptitudeTest, CapabilityProfile
@@ -110,6 +110,7 @@ def test_answers_are_counted_into_their_tasks() -> None:
         CapabilityProfile.from_answers("model", TEST, {})
 
 
+@settings(max_examples=50, deadline=None)
 @given(
     st.dictionaries(st.sampled_from(sorted(TEST.item_ids)), st.booleans(), min_size=1),
     st.one_of(st.none(), st.floats(0, 1e6)),

@@ -54,7 +54,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory, data: OutcomeData) -> Pa
 
 def test_an_evaluation_has_every_scenario_and_predictor(bundle: Path, directory: Path) -> None:
     seen: list[tuple[float, str]] = []
-    result = evaluate(bundle, directory, seeds=2, progress=lambda share, note: seen.append((share, note)))
+    result = evaluate(bundle, directory, seeds=2, zoo_size=3, progress=lambda share, note: seen.append((share, note)))
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     assert result["bundle"]["name"] == "tiny"
     assert result["bundle"]["hash"] == Bundle.load(bundle).hash

@@ -91,7 +91,7 @@ def test_scores_keep_the_order_that_must_hold(data: OutcomeData, split: Split, a
         "same": np.full(data.Y.T.shape, 0.5),
         "aptitude": np.tile(aptitude_accuracy(data, aptitude_test), (len(data.questions), 1)),
     }
-    result = score_scenarios(predictors, data, split, aptitude_test, seeds=3, zoos_per_seed=7)
+    result = score_scenarios(predictors, data, split, aptitude_test, seeds=3, zoos_per_seed=7, zoo_size=3)
     json.dumps(result, allow_nan=False)
     for name in SCENARIO_NAMES:
         auc = {key: value["auc"]["mean"] for key, value in result[name]["predictions"].items()}

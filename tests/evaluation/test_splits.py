@@ -139,3 +139,13 @@ def test_a_record_of_another_test_or_without_a_key_is_refused(
         record = {name: value for name, value in split.to_json().items() if name != key}
         with pytest.raises(DataError, match=key):
             Split.from_json(record, data, aptitude_test)
+
+
+def test_a_model_that_did_not_take_the_test_is_in_no_group_of_rows(
+    data: OutcomeData, aptitude_test: AptitudeTest, split: Split
+) -> None:
+    absent = int(split.new_rows[0])
+    Y = data.Y.copy()
+    Y[absent, data.columns(aptitude_test.item_ids)] = -1
+    restored = Split.from_json(split.to_json(), replace(data, Y=Y), aptitude_test)
+    assert restored.new_rows.tolist() == split.new_rows[1:].tolist()
