@@ -62,11 +62,19 @@ class ModelSatGroup(click.Group):
             code = INTERRUPTED
         sys.exit(code if isinstance(code, int) else 0)
 
+    # click would make an exit with 1 of a broken pipe, as if something had failed
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **extra)
+        except BrokenPipeError as error:
+            raise ReaderGoneError from error
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:
-            raise ReaderGoneError from error  # click would make it an exit with 1
+            raise ReaderGoneError from error
 
 
 class ReaderGoneError(Exception):
@@ -93,8 +101,12 @@ def report(error: Exception) -> int:
     if isinstance(error, MemoryError):
         complain("out of memory; use fewer candidates or a smaller batch")
         return FAILED
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else "cannot write the output: "
+        complain(f"{where}{error.strerror} (MODELSAT_DEBUG=1 shows where it happened)")
+        return FAILED
     complain(
-        f"{type(error).__name__}: {error}; this is a defect unless your disk or installation is damaged "
+        f"{type(error).__name__}: {error}; this is a defect, or the installation is damaged "
         "(MODELSAT_DEBUG=1 shows the traceback)"
     )
     return FAILED

@@ -63,9 +63,13 @@ def console(*, stderr: bool = False) -> Console:
     """A rich console; wide when nobody's window limits it, so that a pipe gets whole names."""
     from rich.console import Console
 
+    class ConsoleThatRaises(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # the command line's entry knows what to do; rich would exit with 1
+
     stream = sys.stderr if stderr else sys.stdout
     wide = not stream.isatty() and "COLUMNS" not in os.environ
-    return Console(stderr=stderr, width=WIDE_ENOUGH if wide else None, highlight=False, soft_wrap=False)
+    return ConsoleThatRaises(stderr=stderr, width=WIDE_ENOUGH if wide else None, highlight=False, soft_wrap=False)
 
 
 def bar(share: float, width: int = 10) -> str:
