@@ -352,6 +352,20 @@ def test_an_interruption_says_what_is_kept(run: Run, tmp_path: Path, monkeypatch
     assert json.loads(result.stdout)["resumed_rows"] == 10
 
 
+def test_a_reader_of_the_old_file_keeps_it_whole(tmp_path: Path) -> None:
+    from modelsat_engine.commands.files.atomic import atomic_file
+
+    path = tmp_path / "file"
+    path.write_text("old")
+    with path.open() as reader:
+        with atomic_file(path) as file:
+            file.write(b"new")
+            file.flush()
+            assert path.read_text() == "old"
+        assert reader.read() == "old"
+    assert path.read_text() == "new"
+
+
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     from modelsat_engine.commands.files.atomic import atomic_file
 
