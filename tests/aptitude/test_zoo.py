@@ -134,3 +134,12 @@ def test_a_link_stays_a_link_and_permissions_stay(tmp_path: Path) -> None:
     assert link.is_symlink()
     assert os.stat(target).st_mode & 0o777 == 0o640
     assert load_zoo(target) == make_zoo(2)
+
+
+def test_who_reads_while_the_zoo_is_saved_reads_one_whole_zoo(tmp_path: Path) -> None:
+    path = tmp_path / "zoo.json"
+    save_zoo(path, make_zoo(1))
+    with open(path, encoding="utf-8") as reader:
+        save_zoo(path, make_zoo(5))
+        assert len(json.load(reader)["candidates"]) == 1
+    assert len(load_zoo(path)) == 5
