@@ -48,13 +48,11 @@ class NetworkInputs:
         seen = mask > 0
         if not self.frozen_layers:
             return network.encode_instruction(ids, seen), seen
-        missing = [row for row, question in enumerate(questions) if int(question) not in self._states]
-        if missing:
-            with torch.no_grad():
-                states = network.trunk(ids[missing], seen[missing], layers=self.frozen_layers)
-            for row, state in zip(missing, states, strict=True):
-                question = int(questions[row])
-                self._states[question] = state[: len(self.tokens[question])].half()
+        for question in map(int, questions):
+            if question not in self._states:  # one at a time: the state must not depend on the batch, or a resumed
+                tokens = torch.from_numpy(self.tokens[question].astype(np.int64))[None]  # run would differ
+                with torch.no_grad():
+                    self._states[question] = network.trunk(tokens, None, layers=self.frozen_layers)[0].half()
         rows = torch.zeros(*ids.shape, network.config.trunk.hidden)
         for row, question in enumerate(questions):
             state = self._states[int(question)]

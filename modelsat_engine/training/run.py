@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 
 from modelsat_engine.aptitude.building import default_zoo
 from modelsat_engine.aptitude.zoo import save_zoo
-from modelsat_engine.evaluation.metrics import expected_calibration_error, mean_auc
+from modelsat_engine.evaluation.metrics import expected_calibration_error, mean_auc_per_model
 from modelsat_engine.model.network import ModelSatNetwork
 from modelsat_engine.training.calibration import fit_temperature
 from modelsat_engine.training.config import TrainConfig
@@ -154,7 +154,7 @@ def _validation(prepared: Prepared) -> Callable[[ModelSatNetwork], float]:
         scores = []
         for rows in (prepared.split.seen_rows[::4], prepared.split.validation_rows):
             logits = predict_logits(prepared, rows, columns)
-            scores.append(mean_auc(logits.T, prepared.data.Y[np.ix_(rows, columns)]))
+            scores.append(mean_auc_per_model(logits, prepared.data.Y[np.ix_(rows, columns)].T))
         return float(np.mean(scores))
 
     return validate
