@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 from typing import Any
 
 from modelsat_engine.errors import ExecutorError
 
-_ERROR_SEVERITY = 3
+_FATAL_SEVERITY = 4  # errors arrive as exceptions; nothing is printed
 
 
 def unavailable_reason() -> str | None:
@@ -41,17 +42,30 @@ def open_session(path: Path, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = _ERROR_SEVERITY
+    options.log_severity_level = _FATAL_SEVERITY
     # Waiting threads sleep: a router shares its machine with the gateway.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    # Both keep memory per distinct input shape; instruction lengths make thousands of shapes.
+    # Both keep memory for the largest or for every input shape seen, and instruction lengths make many: resident memory
+    # grew by 98 MB over 400 batches with both, by 11 MB with neither, at the same processor time.
     options.enable_mem_pattern = False
     options.enable_cpu_mem_arena = False
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the library raises a class per status code, without a common base of its own
         raise ExecutorError(f"ONNX Runtime cannot load {path}: {_first_line(error)}") from error
+    _return_free_memory()
+    return session
+
+
+def _return_free_memory() -> None:
+    """Give the copies of the weights that loading made back to the system: 90 MB of 200 for the mini router.
+
+    Only the GNU C library keeps them, and only it has this function.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _first_line(error: Exception) -> str:
