@@ -1,0 +1,218 @@
+// The three threads of a scheduler: executor, assistant, timekeeper.
+
+#include <algorithm>
+#include <exception>
+#include <string>
+#include <utility>
+#if defined(__GLIBCXX__)
+#include <cxxabi.h>
+#endif
+
+#include "scheduler_state.h"
+
+namespace modelsat {
+
+// ----------------------------------------------------------------------------------- Executor
+
+void SchedulerState::RunExecutor() {
+  for (;;) {
+    FormingBatch batch;
+    {
+      MutexLock lock(&mutex_);
+      for (;;) {
+        if (prefetch_ != Prefetch::kPacking) {
+          Expire(clock_->NowUs());
+          Take(&batch);
+          if (!batch.slices.empty()) break;
+          if (closed_) {
+            executor_ended_ = true;
+            assistant_condition_.NotifyOne();
+            timekeeper_condition_.NotifyOne();
+            return;
+          }
+        }
+        executor_waits_ = true;
+        executor_condition_.Wait(&mutex_);
+        executor_waits_ = false;
+      }
+    }
+    Execute(&batch);
+  }
+}
+
+// Adds waiting requests to the batch in the order of service, until the next one does not fit or
+// has another candidate table: overtaking would break FIFO.
+void SchedulerState::Select(FormingBatch* batch) {
+  while (Submission* s = queue_.Front()) {
+    if (batch->table != nullptr && batch->table != s->table()) return;
+    const std::vector<std::int32_t>& cu_seqlens = s->requests().cu_seqlens();
+    const std::int64_t last_token =
+        std::int64_t{cu_seqlens[s->selected_]} + limits_.max_batch_tokens - batch->num_tokens;
+    const auto fits_end =
+        std::upper_bound(cu_seqlens.begin() + s->selected_ + 1, cu_seqlens.end(), last_token);
+    const std::int32_t fits = std::min<std::int32_t>(
+        static_cast<std::int32_t>(fits_end - cu_seqlens.begin()) - 1 - s->selected_,
+        limits_.max_batch_requests - batch->num_requests);
+    if (fits == 0) return;
+    batch->Add({s->self_, s->selected_, fits});
+    s->selected_ += fits;
+    if (s->selected_ == s->num_requests()) queue_.Remove(s);
+  }
+}
+
+// Moves the prefetched batch, less what was answered meanwhile and plus what came meanwhile, to the
+// executor. Leaves `batch` empty when nothing waits.
+void SchedulerState::Take(FormingBatch* batch) {
+  FormingBatch prefetched = std::exchange(prefetched_, FormingBatch());
+  prefetch_ = Prefetch::kNone;
+  stats_.prefetched_requests = 0;
+  const auto answered = [](const Slice& slice) {
+    return slice.first >= slice.submission->tail_begin_;
+  };
+  if (std::none_of(prefetched.slices.begin(), prefetched.slices.end(), answered)) {
+    *batch = std::move(prefetched);
+  } else {  // packed again without them, so that the executor does no work that nobody wants
+    for (Slice& slice : prefetched.slices) {
+      if (!answered(slice)) batch->Add(std::move(slice));
+    }
+  }
+
+  Select(batch);
+  for (const Slice& slice : batch->slices) slice.submission->taken_ = slice.first + slice.count;
+  stats_.queued_requests -= batch->num_requests;
+  stats_.queued_tokens -= batch->num_tokens;
+  stats_.executing_requests = batch->num_requests;
+  if (batch->num_requests > 0 && !queue_.empty()) WakeAssistant();
+}
+
+Status SchedulerState::Score(FormingBatch* batch) {
+  const auto failed = [](const char* what) {
+    return Status(StatusCode::kExecutorError, std::string("the executor failed: ") + what);
+  };
+  try {
+    batch->Pack();
+    const std::size_t num_candidates = batch->table->num_candidates();
+    probabilities_.resize(batch->num_requests * num_candidates);
+    return executor_->Score(*batch->packed, *batch->table, probabilities_.data());
+  } catch (const std::exception& error) {
+    return failed(error.what());
+#if defined(__GLIBCXX__)
+  } catch (const abi::__forced_unwind&) {  // the thread is being ended; glibc wants it passed on
+    throw;
+#endif
+  } catch (...) {
+    return failed("it threw something that is no std::exception");
+  }
+}
+
+void SchedulerState::Execute(FormingBatch* batch) {
+  const std::int64_t start_us = clock_->NowUs();
+  const Status status = Score(batch);
+  const std::int64_t end_us = clock_->NowUs();
+  const std::int64_t execute_us = end_us - start_us;
+  const StatusCode code = status.code();
+
+  // Decide under the lock which requests this batch answers; the others were answered meanwhile,
+  // and late ones are answered as such here if the timekeeper has not come to it.
+  std::vector<Slice> resolved;
+  std::vector<std::int32_t> rows;
+  bool busy;
+  {
+    MutexLock lock(&mutex_);
+    Expire(end_us);
+    std::int32_t row = 0;
+    for (Slice& slice : batch->slices) {
+      Submission* const s = slice.submission.get();
+      const std::int32_t first_row = std::exchange(row, row + slice.count);
+      if (s->resolved_ != slice.first || slice.first >= s->tail_begin_) continue;
+      s->resolved_ += slice.count;
+      const Answer answer{code, start_us - s->admitted_us_, execute_us};
+      std::fill_n(s->answers_.begin() + slice.first, slice.count, answer);
+      if (!status.ok() && s->status_.ok()) s->status_ = status;
+      if (s->resolved_ >= s->tail_begin_) wheel_.Remove(s);
+      stats_.answered[static_cast<int>(code)] += slice.count;
+      stats_.queue_us.Record(answer.queue_us, slice.count);
+      rows.push_back(first_row);
+      resolved.push_back(std::move(slice));
+    }
+    ++stats_.batches;
+    if (!status.ok()) ++stats_.failed_batches;
+    stats_.executing_requests = 0;
+    stats_.execute_us.Record(execute_us);
+    stats_.batch_requests.Record(batch->num_requests);
+    stats_.batch_tokens.Record(batch->num_tokens);
+    stats_.batch_fill_percent.Record(
+        std::max(std::int64_t{100} * batch->num_tokens / limits_.max_batch_tokens,
+                 std::int64_t{100} * batch->num_requests / limits_.max_batch_requests));
+    busy = prefetch_ != Prefetch::kNone || !queue_.empty();
+  }
+
+  Finished finished;
+  for (std::size_t i = 0; i < resolved.size(); ++i) {
+    Submission* const s = resolved[i].submission.get();
+    const std::size_t num_candidates = batch->table->num_candidates();
+    if (status.ok()) {
+      std::copy_n(probabilities_.data() + rows[i] * num_candidates,
+                  resolved[i].count * num_candidates,
+                  s->probabilities_.data() + resolved[i].first * num_candidates);
+    }
+    if (s->unwritten_.fetch_sub(resolved[i].count, std::memory_order_acq_rel) ==
+        resolved[i].count) {
+      finished.push_back(std::move(s->self_));
+    }
+  }
+  if (finished.empty()) return;
+  if (!busy) {
+    Deliver(std::move(finished));
+    return;
+  }
+  // With work waiting the executor should be in Score, not waking clients.
+  MutexLock lock(&mutex_);
+  for (auto& submission : finished) HandOver(std::move(submission));
+}
+
+// ---------------------------------------------------------------------------------- Assistant
+
+void SchedulerState::RunAssistant() {
+  MutexLock lock(&mutex_);
+  for (;;) {
+    if (!handed_over_.empty()) {
+      Finished finished = std::exchange(handed_over_, Finished());
+      lock.Unlock();
+      Deliver(std::move(finished));
+      lock.Lock();
+    } else if (stats_.executing_requests > 0 && prefetch_ == Prefetch::kNone && !queue_.empty()) {
+      FormingBatch batch;
+      Select(&batch);
+      stats_.prefetched_requests = batch.num_requests;
+      // Kept here too while it is packed, so that Close finds what left the queue.
+      prefetched_.slices = batch.slices;
+      prefetch_ = Prefetch::kPacking;
+      lock.Unlock();
+      batch.Pack();
+      lock.Lock();
+      prefetched_ = std::move(batch);
+      prefetch_ = Prefetch::kReady;
+      if (executor_waits_) executor_condition_.NotifyOne();
+    } else if (executor_ended_) {
+      return;
+    } else {
+      assistant_waits_ = true;
+      assistant_condition_.Wait(&mutex_);
+      assistant_waits_ = false;
+    }
+  }
+}
+
+// --------------------------------------------------------------------------------- Timekeeper
+
+void SchedulerState::RunTimekeeper() {
+  MutexLock lock(&mutex_);
+  while (!executor_ended_) {
+    Expire(clock_->NowUs());
+    timekeeper_wakes_us_ = wheel_.NextWakeUs();
+    clock_->WaitUntil(&timekeeper_condition_, &mutex_, timekeeper_wakes_us_);
+  }
+}
+
+}  // namespace modelsat
