@@ -65,6 +65,12 @@ def test_counts_and_notes_matter(bundle: Bundle) -> None:
     assert all(np.abs(rows[i] - rows[j]).max() > 1e-3 for i in range(4) for j in range(i))
 
 
+def test_another_note_is_another_capability(bundle: Bundle) -> None:
+    encoder = encoder_of(bundle)
+    first, other = (encoder.encode([replace(bundle.zoo[0], notes=notes)]) for notes in ("prove", "chess"))
+    assert np.abs(first.inquiry_start - other.inquiry_start).max() > 1e-3
+
+
 def test_a_known_capability_is_not_encoded_again(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = encoder_of(bundle)
     first = encoder.encode(bundle.zoo)
