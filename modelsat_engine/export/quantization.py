@@ -40,7 +40,8 @@ class QuantizedLinear(nn.Module):
         self.weight_scale: Tensor
         self.register_buffer("weight", weight)  # int8 [out, in]
         self.register_buffer("weight_scale", scale)  # [out]
-        self.bias = None if linear.bias is None else nn.Parameter(linear.bias.detach(), requires_grad=False)
+        bias: Tensor | None = linear.bias
+        self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
 
     def forward(self, rows: Tensor) -> Tensor:
         return F.linear(rows, self.weight.float() * self.weight_scale[:, None], self.bias)
@@ -62,13 +63,15 @@ class QuantizedEmbedding(nn.Module):
 
 
 def quantize_network(network: ModelSatNetwork) -> None:
-    """Replaces the trunk's linear layers and embeddings, in place.
+    """Replaces the linear layers and embeddings of trunk and capability encoder, in place.
 
-    Capability encoder, connector and head stay float32: they are small, and run once per candidate or per row.
+    Connector, head, norms and biases stay float32: they are small, and the connector's output is where every
+    candidate starts.
     """
-    for parent in list(network.trunk.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.Linear):
-                setattr(parent, name, QuantizedLinear(child))
-            elif isinstance(child, nn.Embedding):
-                setattr(parent, name, QuantizedEmbedding(child))
+    for root in (network.trunk, network.capability):
+        for parent in list(root.modules()):
+            for name, child in list(parent.named_children()):
+                if isinstance(child, nn.Linear):
+                    setattr(parent, name, QuantizedLinear(child))
+                elif isinstance(child, nn.Embedding):
+                    setattr(parent, name, QuantizedEmbedding(child))

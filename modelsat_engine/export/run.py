@@ -6,12 +6,13 @@ import json
 import os
 import shutil
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from modelsat_engine.errors import BundleError, DataError
 from modelsat_engine.export.bundle import FORMAT_VERSION, Bundle, write_manifest
-from modelsat_engine.export.onnx import WEIGHTS_FILE, export_capability, export_router, torch
+from modelsat_engine.export.onnx import WEIGHTS_FILE, export_capability, export_router
 from modelsat_engine.export.quantization import SCHEME, quantize_network
 from modelsat_engine.export.verify import compare_with_onnxruntime
 from modelsat_engine.model.config import NetworkConfig
@@ -118,7 +119,7 @@ def _router_json(
             "steps": run["steps"],
             "best_step": run["best_step"],
             "split": run["split"],
-            "torch": torch.__version__.partition("+")[0],
+            "torch": version("torch").partition("+")[0],
         },
         "quality": quality or {},
     }

@@ -53,7 +53,7 @@ class TaskwiseEncoder(nn.Module):
         nn.init.zeros_(self.note.weight)
 
     def describe_test(self, keywords: Tensor, offsets: Tensor, center: float) -> None:
-        """Sets what belongs to the aptitude test: ``keywords`` ``[T, Dk]``, ``offsets`` ``[T]`` and the center logit."""
+        """Sets what belongs to the aptitude test: keywords ``[T, Dk]``, offsets ``[T]`` and the center logit."""
         self.keywords.copy_(F.normalize(keywords - keywords.mean(0), dim=-1))
         self.offsets.copy_(offsets)
         self.center.fill_(center)

@@ -89,7 +89,7 @@ class ModelSatNetwork(nn.Module):
         candidates, views = memory_start.shape[:2]
         rows = memory_start.flatten(0, 1)  # [M*R, K, D]
         cached = []
-        for layer in self.trunk.layers[self.config.inject_at :]:
+        for layer in self.trunk.between(self.config.inject_at):
             keys, values = layer.keys_values(rows)
             cached.append(torch.stack([keys.flatten(2), values.flatten(2)], 1))
             rows = layer(rows, keys, values)
@@ -118,7 +118,7 @@ class ModelSatNetwork(nn.Module):
         views = inquiry_start.shape[1]
         rows = inquiry_start.flatten(0, 1)[None]  # [1, M*R, D]: the same for every instruction until it attends
         flat = memory.flatten(0, 1) if memory is not None else None  # [M*R, late, 2, K, D]
-        layers = list(self.trunk.layers[self.config.inject_at :])
+        layers = self.trunk.between(self.config.inject_at)
         for index, layer in enumerate(layers):
             keys, values = layer.keys_values(prefix)
             recalled = None
@@ -187,7 +187,7 @@ class ModelSatNetwork(nn.Module):
                 parts.insert(0, memory.expand(batch, -1, -1))
                 seen.insert(0, mask.new_ones(batch, memory.shape[0]))
             rows, seen_mask = torch.cat(parts, 1), torch.cat(seen, 1)
-            for layer in self.trunk.layers[self.config.inject_at :]:
+            for layer in self.trunk.between(self.config.inject_at):
                 rows = layer(rows, *layer.keys_values(rows), seen_mask)
             states.append(rows[:, -1])
         state = torch.stack(states, 1).unflatten(1, (candidates, views))

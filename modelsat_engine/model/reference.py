@@ -40,7 +40,7 @@ def score_pair(
     instruction = network.trunk(input_ids[None], None, layers=config.inject_at)[0]  # [S, D]
     rows = torch.cat([memory, instruction, inquiry_start[None]])  # [K + S + 1, D]
     mask = attention_mask(len(memory), len(instruction), config.layout)
-    for layer in network.trunk.layers[config.inject_at :]:
+    for layer in network.trunk.between(config.inject_at):
         query, (key, value) = layer.split_heads(layer.query(rows)), layer.keys_values(rows)  # [N, H, d]
         scores = torch.einsum("nhd,khd->hnk", query, key) * query.shape[-1] ** -0.5
         weights = scores.masked_fill(~mask, float("-inf")).softmax(-1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -108,9 +109,13 @@ class EncoderTrunk(nn.Module):
         """Instruction rows through the first ``layers`` layers (all by default) -> ``[B, S, D]``."""
         return self.run_layers(self.embeddings(input_ids), mask, 0, layers)
 
+    def between(self, first: int, last: int | None = None) -> list[EncoderLayer]:
+        """The layers from ``first`` up to, not including, ``last``."""
+        return cast("list[EncoderLayer]", list(self.layers)[first:last])
+
     def run_layers(self, rows: Tensor, mask: Tensor | None, first: int, last: int | None) -> Tensor:
         """Rows ``[B, S, D]`` that left layer ``first - 1`` through the layers up to, not including, ``last``."""
-        for layer in list(self.layers)[first:last]:
+        for layer in self.between(first, last):
             rows = layer(rows, *layer.keys_values(rows), mask)
         return rows
 

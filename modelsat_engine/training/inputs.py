@@ -77,10 +77,10 @@ class NetworkInputs:
         rng = np.random.default_rng(0)
         rows = []
         for correct, total, note in zip(candidates.correct, candidates.total, candidates.notes, strict=True):
-            counts = [dict(zip(self.test.task_names, map(int, values), strict=True)) for values in (correct, total)]
-            profile = CapabilityProfile("candidate", *counts, notes=note)
+            right, asked = (dict(zip(self.test.task_names, map(int, n), strict=True)) for n in (correct, total))
+            profile = CapabilityProfile("candidate", right, asked, notes=note)
             for _ in range(views):
-                order = rng.permutation(len(self.test.tasks))
+                order = rng.permutation(len(self.test.tasks)).tolist()
                 text = capability_text(profile, self.test, order)
                 rows.append(self.tokenizer.tokenise(text).token_ids)
         ids, mask = pad(rows)

@@ -15,7 +15,7 @@ from modelsat_engine.errors import DataError, MissingExtraError
 from modelsat_engine.evaluation.model_names import expert_notes
 from modelsat_engine.evaluation.outcomes import OutcomeData
 from modelsat_engine.evaluation.splits import Split, task_paths
-from modelsat_engine.model.capability import TaskwiseEncoder, mean_pool
+from modelsat_engine.model.capability import TaskwiseEncoder, TextEncoder, mean_pool
 from modelsat_engine.model.network import ModelSatNetwork
 from modelsat_engine.runtime.instruction import InstructionTokenizer
 from modelsat_engine.training.config import TrainConfig
@@ -57,8 +57,8 @@ def prepare(config: TrainConfig, data_directory: Path, base_directory: Path) -> 
     torch.manual_seed(config.seed)
     network = ModelSatNetwork(config.network)
     network.trunk.load_pretrained(base_directory)
-    if config.network.capability_encoder.kind == "text":
-        network.capability.encoder.load_pretrained(base_directory)  # type: ignore[union-attr]
+    if isinstance(network.capability, TextEncoder):
+        network.capability.encoder.load_pretrained(base_directory)
     network.eval()
 
     tokenizer = InstructionTokenizer.from_file(base_directory / "tokenizer.json", config.samples.max_tokens)
@@ -118,8 +118,8 @@ def _domains(network: ModelSatNetwork, paths: list[str], tokens: list[np.ndarray
     for column, path in enumerate(paths):
         if len(columns[path]) < _QUESTIONS_PER_TASK:
             columns[path].append(column)
-    means = [_embed(network, [tokens[c] for c in columns[name]]).mean(0) for name in names]
-    means = torch.nn.functional.normalize(torch.stack(means), dim=-1)
+    means = torch.stack([_embed(network, [tokens[c] for c in columns[name]]).mean(0) for name in names])
+    means = torch.nn.functional.normalize(means, dim=-1)
     labels = KMeans(min(DOMAINS, len(names)), n_init=4, random_state=seed).fit_predict(means.numpy())
     return dict(zip(names, labels.tolist(), strict=True))
 

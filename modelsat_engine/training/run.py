@@ -27,10 +27,15 @@ from modelsat_engine.model.network import ModelSatNetwork
 from modelsat_engine.training.calibration import fit_temperature
 from modelsat_engine.training.config import TrainConfig
 from modelsat_engine.training.preparation import Prepared, prepare
-from modelsat_engine.training.trainer import Progress, Trainer
+from modelsat_engine.training.trainer import Progress, Trainer, TrainState
 
 #: Files of a finished run, which `modelsat export` reads.
 NETWORK_FILE, RUN_FILE = "network.safetensors", "run.json"
+#: Whose results of named models on public benchmarks a reference run trains on; see the README.
+SOURCES = (
+    "TIGER-AI-Lab/MMLU-Pro evaluation results (Apache-2.0)",
+    "Open LLM Leaderboard v2 results, by way of PredictaBoard and CARROT",
+)
 _MAX_VALIDATION_QUESTIONS = 800
 
 
@@ -68,10 +73,18 @@ def train(
         config, prepared.network, prepared.sampler, prepared.inputs, _validation(prepared), directory, progress
     )
     state = trainer.run(resume)
+    return write_checkpoint(config, prepared, state, base_directory, directory)
+
+
+def write_checkpoint(
+    config: TrainConfig, prepared: Prepared, state: TrainState, base_directory: Path, directory: Path
+) -> dict[str, Any]:
+    """Calibrates the trained network and writes what `modelsat export` reads; returns what run.json records."""
     calibration = calibrate(prepared)
+    split, data = prepared.split, prepared.data
     record = {
         "recipe": config.to_json(),
-        "split": prepared.split.to_json(),
+        "split": split.to_json(),
         "aptitude_test_id": prepared.test.id,
         "base_weights": {
             "name": "sentence-transformers/all-MiniLM-L6-v2",
@@ -79,20 +92,20 @@ def train(
             "sha256": _sha256(base_directory / "model.safetensors"),
         },
         "data": {
-            "models": len(prepared.split.seen_rows),
-            "questions": len(prepared.split.train),
-            "outcomes": int(prepared.data.known[np.ix_(prepared.split.seen_rows, prepared.split.train)].sum()),
+            "models": len(split.seen_rows),
+            "questions": len(split.train),
+            "outcomes": int(data.known[np.ix_(split.seen_rows, split.train)].sum()),
+            "sources": SOURCES,
         },
         "best_step": state.best_step,
         "steps": state.step,
         "history": state.history,
         "calibration": calibration,
     }
-    save_file(
-        {name: value.contiguous() for name, value in prepared.network.state_dict().items()}, directory / NETWORK_FILE
-    )
+    weights = {name: value.contiguous() for name, value in prepared.network.state_dict().items()}
+    save_file(weights, directory / NETWORK_FILE)
     prepared.test.save(directory / "aptitude.json")
-    save_zoo(directory / "zoo.json", default_zoo(prepared.data, prepared.test))
+    save_zoo(directory / "zoo.json", default_zoo(data, prepared.test))
     shutil.copyfile(base_directory / "tokenizer.json", directory / "tokenizer.json")
     (directory / RUN_FILE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return record

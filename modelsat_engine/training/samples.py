@@ -98,7 +98,7 @@ class BatchSampler:
         """Draws the candidates of a batch and looks up who is right."""
         rng = np.random.default_rng((self.seed, 1, epoch, index))
         count = min(self.config.candidates_per_batch, len(self.rows))
-        synthetic = int(round(self.config.synthetic_share * count))
+        synthetic = round(self.config.synthetic_share * count)
         first = rng.choice(len(self.rows), count, replace=False)
         second = first.copy()
         second[:synthetic] = rng.integers(len(self.rows), size=synthetic)
@@ -126,10 +126,10 @@ class BatchSampler:
         """Bootstraps some profiles item by item inside their tasks, and blanks part of some others."""
         count, _, items = answers.shape
         resampled = np.take_along_axis(answers, rng.integers(items, size=answers.shape), axis=2)
-        noisy = rng.random(count) < self.config.noisy_share
-        answers = np.where(noisy[:, None, None], resampled, answers)
-        partial = rng.random(count) < self.config.partial_share
-        missing = rng.random(answers.shape) < rng.random(count)[:, None, None] * partial[:, None, None]
+        noisy = rng.random((count, 1, 1)) < self.config.noisy_share
+        answers = np.where(noisy, resampled, answers)
+        partial = rng.random((count, 1, 1)) < self.config.partial_share
+        missing = rng.random(answers.shape) < rng.random((count, 1, 1)) * partial
         return np.where(missing, -1, answers)
 
     def _epoch(self, epoch: int) -> list[np.ndarray]:
@@ -137,8 +137,8 @@ class BatchSampler:
         shuffled = rng.permutation(self.columns)
         homogeneous = rng.random(len(shuffled)) < self.config.homogeneous_share
         pools = [shuffled[~homogeneous]]
-        for domain in np.unique(self.domains[shuffled]):
-            pools.append(shuffled[homogeneous & (self.domains[shuffled] == domain)])
+        domains = self.domains[shuffled]
+        pools += [shuffled[homogeneous & (domains == domain)] for domain in np.unique(domains)]
         batches = [batch for pool in pools for batch in self._cut(pool)]
         return [batches[index] for index in rng.permutation(len(batches))]
 

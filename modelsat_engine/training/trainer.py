@@ -102,7 +102,7 @@ class Trainer:
             _restore_optimizer(optimizer, optimizer_state)
         self.network.train()
         self.network.trunk.set_dropout(0.0)
-        for layer in list(self.network.trunk.layers)[self.config.schedule.trunk_from :] if stage == "all" else ():
+        for layer in self.network.trunk.between(self.config.schedule.trunk_from) if stage == "all" else ():
             layer.dropout.p = self.config.schedule.dropout
         total = self.steps[stage]
         while self.state.step < total:

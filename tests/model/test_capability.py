@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from tests.model.random_networks import TRUNK, make_network
 
 from modelsat_engine.model.capability import TaskwiseEncoder, TextEncoder
 from modelsat_engine.model.config import CapabilityEncoderConfig
+from tests.model.random_networks import TRUNK, make_network
 
 
 def make_encoder(per_task: bool = False) -> TaskwiseEncoder:
@@ -63,7 +63,8 @@ def test_expert_notes_matter_and_empty_ones_are_zero() -> None:
     network = make_network()
     ids, mask = torch.tensor([[5, 6, 7], [5, 6, 7]]), torch.tensor([[1, 1, 0], [0, 0, 0]])
     notes = network.embed_notes(ids, mask)
-    assert notes[1].abs().max() == 0 and notes[0].abs().max() > 0
+    assert notes[1].abs().max() == 0
+    assert notes[0].abs().max() > 0
     correct, total = torch.full((2, 7), 3.0), torch.full((2, 7), 9.0)
     start = network.connect_counts(correct, total, ids, mask).inquiry_start
     assert (start[0] - start[1]).abs().max() > 1e-4

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.model.random_networks import make_batch, make_network, make_zoo
 
 from modelsat_engine.model.config import NetworkConfig
 from modelsat_engine.model.network import ConnectedZoo, ModelSatNetwork
 from modelsat_engine.model.reference import score_pair
+from tests.model.random_networks import make_batch, make_network, make_zoo
 
 
 def pairwise(network: ModelSatNetwork, ids: torch.Tensor, mask: torch.Tensor, zoo: ConnectedZoo) -> torch.Tensor:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.model.random_networks import TRUNK
 from safetensors.torch import save_file
 
 from modelsat_engine.errors import BundleError
 from modelsat_engine.model.trunk import EncoderTrunk
+from tests.model.random_networks import TRUNK
 
 transformers = pytest.importorskip("transformers", reason="the reference implementation of BERT")
 
