@@ -49,7 +49,13 @@ engine_options = together(
         metavar="A,B",
         help="Only these candidates of the zoo; may be repeated.",
     ),
-    click.option("--executor", default="auto", show_default=True, metavar="NAME", help="What runs the network."),
+    click.option(
+        "--executor",
+        default="auto",
+        show_default=True,
+        metavar="NAME",
+        help="What runs the network; 'modelsat doctor' lists what can.",
+    ),
     click.option(
         "--threads",
         type=click.IntRange(min=1),
