@@ -155,3 +155,15 @@ def test_the_text_form_is_read_in_one_order_a_view_for_every_candidate(bundle: B
         assert (together[name][1, :, :width] == rows[0]).all()
         assert not together[name][1, :, width:].any(), "the rest is padding"
     assert len({row.tobytes() for row in together["capability_ids"][0]}) == 3, "views differ"
+
+
+def test_a_router_that_reads_capabilities_as_text_encodes_each_on_its_own(tmp_path: Path) -> None:
+    bundle = Bundle.load(write_tiny_bundle(tmp_path / "tiny", encoder="text"))
+    profiles = [*bundle.zoo, replace(bundle.zoo[0], notes="prove " * 9)]
+    together = encoder_of(bundle).encode(profiles).inquiry_start
+    assert together.shape == (4, 2, HIDDEN)
+    for index, profile in enumerate(profiles):
+        alone = encoder_of(bundle).encode([profile]).inquiry_start[0]
+        np.testing.assert_allclose(together[index], alone, atol=1e-5)
+    rows = together.reshape(8, HIDDEN)
+    assert min(np.abs(rows[i] - rows[j]).max() for i in range(8) for j in range(i)) > 1e-4

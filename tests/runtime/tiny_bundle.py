@@ -32,7 +32,13 @@ WORDS = ("the", "a", "of", "and", "prove", "that", "square", "root", "two", "is"
 
 
 def write_tiny_bundle(
-    directory: Path, *, memory_rows: int = 0, views: int = 2, candidates: int = 3, seed: int = 7
+    directory: Path,
+    *,
+    encoder: str = "taskwise",
+    memory_rows: int = 0,
+    views: int = 2,
+    candidates: int = 3,
+    seed: int = 7,
 ) -> Path:
     """A bundle with ``candidates`` candidates called model-0, model-1, ...; model-i costs (i + 1) / 4 USD."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -50,7 +56,8 @@ def write_tiny_bundle(
     weights = _weights(rng, tokenizer.get_vocab_size(), memory_rows, views)
     save_file(weights, str(directory / "weights.safetensors"))
     onnx.save(_router_graph(weights, memory_rows, views), str(directory / "router.onnx"))
-    onnx.save(_capability_graph(weights, memory_rows, views), str(directory / "capability.onnx"))
+    capability = _text_graph(weights, views) if encoder == "text" else _capability_graph(weights, memory_rows, views)
+    onnx.save(capability, str(directory / "capability.onnx"))
     config = {
         "format_version": 1,
         "name": "tiny",
@@ -60,7 +67,7 @@ def write_tiny_bundle(
         "memory_rows": memory_rows,
         "views": views,
         "head": "yes_no",
-        "capability_encoder": {"kind": "taskwise"},
+        "capability_encoder": {"kind": encoder},
         "tokenizer": {"max_instruction_tokens": MAX_INSTRUCTION_TOKENS, "max_note_tokens": MAX_NOTE_TOKENS},
         "aptitude_test_id": test.id,
         "license": "Apache-2.0",
@@ -206,6 +213,29 @@ def _capability_graph(weights: dict[str, np.ndarray], memory_rows: int, views: i
         _input("note_ids", TensorProto.INT64, ["zoo", "note_tokens"]),
         _input("note_mask", TensorProto.INT64, ["zoo", "note_tokens"]),
     ]
+    return _model("capability", nodes, inputs, outputs, constants)
+
+
+def _text_graph(weights: dict[str, np.ndarray], views: int) -> onnx.ModelProto:
+    """Capability as text, K = 0: a sum of word rows, each weighed by its place so that the order matters."""
+    node = helper.make_node
+    nodes = [
+        node("Gather", ["note", "capability_ids"], ["rows"]),  # [M, R, S, D]
+        node("CumSum", ["capability_mask", "last_axis"], ["place"]),
+        node("Mul", ["place", "capability_mask"], ["real_place"]),
+        node("Cast", ["real_place"], ["weight"], to=TensorProto.FLOAT),
+        node("Unsqueeze", ["weight", "minus_one"], ["weight_column"]),
+        node("Mul", ["rows", "weight_column"], ["weighed"]),
+        node("ReduceMean", ["weighed"], ["mean"], axes=[2], keepdims=0),
+        node("ReduceMean", ["weight_column"], ["mean_weight"], axes=[2], keepdims=0),
+        node("Div", ["mean", "mean_weight"], ["inquiry_start"]),  # [M, R, D]; padding cancels out
+    ]
+    inputs = [
+        _input("capability_ids", TensorProto.INT64, ["zoo", views, "tokens"]),
+        _input("capability_mask", TensorProto.INT64, ["zoo", views, "tokens"]),
+    ]
+    outputs = [_input("inquiry_start", TensorProto.FLOAT, ["zoo", views, HIDDEN])]
+    constants = {"last_axis": np.array(2), "minus_one": np.array([-1]), "note": weights["note"]}
     return _model("capability", nodes, inputs, outputs, constants)
 
 

@@ -18,7 +18,7 @@ from modelsat_engine.runtime.onnx_session import open_session
 MAX_CANDIDATES_PER_RUN = 2048
 # Rows of one run, padding and inquiry rows included. It bounds the activations (about 10 KB a row for the mini trunk);
 # the time of a row stops falling long before.
-_MAX_ROWS_PER_RUN = 4096
+_MAX_ROWS_PER_RUN = 1024
 # Padding that a run may hold: this share of its real tokens, or about what starting another run would cost.
 _PADDING_SHARE = 1 / 8
 _PADDING_TOKENS = 16
@@ -57,8 +57,8 @@ class OnnxRuntimeExecutor:
                 "export the bundle again"
             )
         self._limits = ExecutorLimits(
-            max_batch_requests=512,
-            max_batch_tokens=65536,
+            max_batch_requests=64,  # longer batches are no faster here, and a single request waits behind one
+            max_batch_tokens=8192,
             max_instruction_tokens=int(bundle.config["tokenizer"]["max_instruction_tokens"]),
         )
         self._lock = threading.Lock()
