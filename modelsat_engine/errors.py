@@ -38,6 +38,34 @@ class ExecutorError(ModelSatError, RuntimeError):
     """An executor cannot be used here, or failed while it scored a batch."""
 
 
+class SchedulerError(ModelSatError, RuntimeError):
+    """A request was not scored for a reason that lies in load, time or life cycle, not in the request's text."""
+
+
+class Overloaded(SchedulerError):
+    """The queue is full; the request was refused at once and may be sent again later."""
+
+
+class DeadlineExceeded(SchedulerError):
+    """The deadline of a request passed before it was answered."""
+
+
+class TooLarge(SchedulerError):
+    """An instruction exceeds the executor's limits, or a list exceeds the whole queue."""
+
+
+class ShuttingDown(SchedulerError):
+    """The engine is draining or closed."""
+
+
+class Cancelled(SchedulerError):
+    """The caller cancelled the request."""
+
+
+class ForkedProcess(SchedulerError):
+    """An engine was used in a forked child; its threads stayed in the parent. Load the engine after the fork."""
+
+
 class MissingExtraError(ModelSatError, ImportError):
     """A feature needs an optional dependency.
 

@@ -6,5 +6,6 @@
 #include <pybind11/pybind11.h>
 
 void bind_cpu_features(pybind11::module_& m);
+void bind_scheduler(pybind11::module_& m);
 
 #endif  // MODELSAT_BINDINGS_BINDINGS_H_
