@@ -85,9 +85,9 @@ def test_an_evaluation_repeats_itself_and_can_be_smaller(bundle: Path, directory
 def test_the_table_shows_router_and_baselines(bundle: Path, directory: Path) -> None:
     result = evaluate(bundle, directory, seeds=2, scenarios=["new_models"])
     text = io.StringIO()
-    Console(file=text, width=160).print(render(result))
+    Console(file=text, width=100).print(render(result))
     shown = text.getvalue()
-    for words in ("New models, new questions", "router", "oracle", "best single in hindsight", "64 nearest", "±"):
+    for words in ("New models, new questions", "router", "oracle", "best single in hindsight", "kNN (64)", "±"):
         assert words in shown
     auc = result["scenarios"]["new_models"]["predictions"]["router"]["auc"]["mean"]
     assert f"{auc:.3f}" in shown
