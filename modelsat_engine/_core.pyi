@@ -1,6 +1,11 @@
 """Types of the compiled extension; csrc/bindings holds the code."""
 
-from typing import TypedDict
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
 
 class CpuFeatures(TypedDict):
     architecture: str
@@ -18,3 +23,84 @@ class CpuFeatures(TypedDict):
 
 def cpu_features() -> CpuFeatures: ...
 def usable_cpu_count() -> int: ...
+
+class CandidateTable:
+    def __init__(self, payload: object, num_candidates: int, hidden_size: int = 0, version: int = 0) -> None: ...
+    @property
+    def payload(self) -> Any: ...
+    @property
+    def num_candidates(self) -> int: ...
+    @property
+    def hidden_size(self) -> int: ...
+    @property
+    def version(self) -> int: ...
+
+class Executor: ...
+
+class NoOpExecutor(Executor):
+    def __init__(
+        self, max_batch_requests: int = 64, max_batch_tokens: int = 16384, max_instruction_tokens: int = 512
+    ) -> None: ...
+
+class Submission:
+    @property
+    def done(self) -> bool: ...
+    def wait(self, timeout_s: float | None = None) -> bool: ...
+    def result(self) -> NDArray[np.float32]: ...
+    def cancel(self) -> bool: ...
+    @property
+    def probabilities(self) -> NDArray[np.float32]: ...
+    @property
+    def queue_us(self) -> NDArray[np.int64]: ...
+    @property
+    def execute_us(self) -> NDArray[np.int64]: ...
+    @property
+    def statuses(self) -> list[str]: ...
+
+class BatchScheduler:
+    def __init__(
+        self,
+        executor: Executor | Callable[[NDArray[np.int32], NDArray[np.int32], Any], NDArray[np.float32]],
+        *,
+        max_batch_requests: int = 64,
+        max_batch_tokens: int = 16384,
+        max_instruction_tokens: int = 512,
+        max_queue_requests: int = 4096,
+        max_queue_tokens: int = 2097152,
+        ageing_us: int = 100000,
+    ) -> None: ...
+    def score(
+        self,
+        token_ids: NDArray[np.int32],
+        cu_seqlens: NDArray[np.int32] | None,
+        table: CandidateTable,
+        *,
+        deadline_us: int | None = None,
+        priority: int = 0,
+    ) -> Submission: ...
+    def submit(
+        self,
+        token_ids: NDArray[np.int32],
+        cu_seqlens: NDArray[np.int32] | None,
+        table: CandidateTable,
+        *,
+        deadline_us: int | None = None,
+        priority: int = 0,
+        callback: Callable[[Submission], object] | None = None,
+    ) -> Submission: ...
+    def ascore(
+        self,
+        token_ids: NDArray[np.int32],
+        cu_seqlens: NDArray[np.int32] | None,
+        table: CandidateTable,
+        *,
+        deadline_us: int | None = None,
+        priority: int = 0,
+    ) -> asyncio.Future[Submission]: ...
+    def stats(self) -> dict[str, Any]: ...
+    def drain(self, timeout_s: float | None = None) -> bool: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> BatchScheduler: ...
+    def __exit__(self, *args: object) -> None: ...
+    @property
+    def limits(self) -> dict[str, int]: ...

@@ -120,7 +120,8 @@ def test_an_executor_sees_read_only_views_that_it_may_keep() -> None:
     def executor(token_ids: np.ndarray, cu_seqlens: np.ndarray, seen: object) -> np.ndarray:
         assert seen is payload
         assert token_ids.dtype == cu_seqlens.dtype == np.int32
-        assert not token_ids.flags.writeable and not token_ids.flags.owndata
+        assert not token_ids.flags.writeable
+        assert not token_ids.flags.owndata
         kept.append(token_ids)
         return np.zeros((len(cu_seqlens) - 1, 2), dtype=np.float32)
 
