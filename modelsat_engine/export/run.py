@@ -96,6 +96,7 @@ def _save_weights(network: ModelSatNetwork, path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file({name: value.contiguous() for name, value in network.state_dict().items()}, path)
+    path.chmod(0o644)  # the library writes it for its owner alone
 
 
 def _router_json(
