@@ -29,9 +29,17 @@ from modelsat_engine.commands.progress import ProgressBar
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The checkpoint to write."
 )
+@click.option(
+    "--aptitude",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="An aptitude.json of your own.  [default: 50 MMLU subjects x 20 items, built from the data]",
+)
 @click.option("--resume", is_flag=True, help="Go on with the run in OUTPUT that was interrupted.")
 @json_option
-def command(config: Path, data: Path, base: Path, output: Path, resume: bool, as_json: bool) -> None:
+def command(
+    config: Path, data: Path, base: Path, output: Path, aptitude: Path | None, resume: bool, as_json: bool
+) -> None:
     """Train a router on outcomes of real LLMs.
 
     The checkpoint becomes a bundle with 'modelsat export'. Needs pip install 'modelsat-engine[train]'.
@@ -45,7 +53,15 @@ def command(config: Path, data: Path, base: Path, output: Path, resume: bool, as
     from modelsat_engine.training.run import train
 
     with ProgressBar("Training") as progress:
-        record = train(config, data, base, output, resume=resume, progress=lambda event: _show(progress, event))
+        record = train(
+            config,
+            data,
+            base,
+            output,
+            resume=resume,
+            progress=lambda event: _show(progress, event),
+            aptitude_test=aptitude,
+        )
     if as_json:
         print_json(record)
         return

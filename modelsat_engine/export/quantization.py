@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modelsat_engine.errors import BundleError
 from modelsat_engine.model.network import ModelSatNetwork
 
 SCHEME = {"weights": "int8", "scheme": "symmetric, one float32 scale per output channel (per row of an embedding)"}
@@ -21,10 +22,10 @@ def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
         int8 ``[N, D]`` in [-127, 127] and float32 scales ``[N]``; a row of zeros gets scale 1.
 
     Raises:
-        ValueError: a weight is NaN or infinite.
+        BundleError: a weight is NaN or infinite.
     """
     if not weight.isfinite().all():
-        raise ValueError("a weight is NaN or infinite; the checkpoint is damaged or the training diverged")
+        raise BundleError("a weight is NaN or infinite; the checkpoint is damaged or the training diverged")
     peak = weight.abs().amax(1)
     scale = torch.where(peak > 0, peak / 127, torch.ones_like(peak)).float()
     return (weight / scale[:, None]).round().clamp(-127, 127).to(torch.int8), scale

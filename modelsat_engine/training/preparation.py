@@ -40,20 +40,25 @@ class Prepared:
     notes: list[str]
 
 
-def prepare(config: TrainConfig, data_directory: Path, base_directory: Path) -> Prepared:
+def prepare(
+    config: TrainConfig, data_directory: Path, base_directory: Path, test: AptitudeTest | None = None
+) -> Prepared:
     """Reads the data and sets up the network with its base weights.
 
     Args:
         base_directory: a sentence encoder of the trunk's shape: ``model.safetensors`` and ``tokenizer.json``.
+        test: the aptitude test; None builds the reference test from the outcomes of the seen models.
 
     Raises:
         DataError, BundleError: data or base weights are not what they should be.
     """
     data = OutcomeData.load(data_directory)
-    test = build_reference_test(data, config.split_seed)
+    test = test or build_reference_test(data, config.split_seed)
     split = Split.make(data, test, config.split_seed)
     if len(test.tasks) != config.network.capability_encoder.tasks:
-        raise DataError(f"the aptitude test has {len(test.tasks)} tasks, the network expects another number")
+        raise DataError(
+            f"the aptitude test has {len(test.tasks)} tasks: set that number in [network.capability_encoder]"
+        )
     torch.manual_seed(config.seed)
     network = ModelSatNetwork(config.network)
     network.trunk.load_pretrained(base_directory)

@@ -20,9 +20,12 @@ except ImportError:
 
 from safetensors.torch import save_file
 
-from modelsat_engine.aptitude.building import default_zoo
+from modelsat_engine.aptitude.building import DEFAULT_ZOO, default_zoo, profiles_from_outcomes
+from modelsat_engine.aptitude.profile import CapabilityProfile
+from modelsat_engine.aptitude.test import AptitudeTest
 from modelsat_engine.aptitude.zoo import save_zoo
 from modelsat_engine.evaluation.metrics import expected_calibration_error, mean_auc_per_model
+from modelsat_engine.evaluation.outcomes import OutcomeData
 from modelsat_engine.model.network import ModelSatNetwork
 from modelsat_engine.training.calibration import fit_temperature
 from modelsat_engine.training.config import TrainConfig
@@ -46,6 +49,7 @@ def train(
     output: str | Path,
     resume: bool = False,
     progress: Progress | None = None,
+    aptitude_test: str | Path | None = None,
 ) -> dict[str, Any]:
     """Trains a router and writes ``network.safetensors``, ``aptitude.json``, ``zoo.json`` and ``run.json``.
 
@@ -55,6 +59,7 @@ def train(
         base: directory of the base encoder (``model.safetensors``, ``tokenizer.json``).
         output: directory of the checkpoint; a run that was killed goes on with `resume`.
         progress: called after every step, see `training.trainer.Progress`.
+        aptitude_test: an ``aptitude.json``; None builds the reference test (50 MMLU subjects x 20 items).
 
     Returns:
         What run.json records: recipe, split, provenance, validation AUC, calibration error before and after.
@@ -68,7 +73,8 @@ def train(
         raise DataError(f"{directory} is not empty; give --resume to go on with it, or another --output")
     directory.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(config.threads)
-    prepared = prepare(config, Path(data_dir), base_directory)
+    test = None if aptitude_test is None else AptitudeTest.load(aptitude_test)
+    prepared = prepare(config, Path(data_dir), base_directory, test)
     trainer = Trainer(
         config, prepared.network, prepared.sampler, prepared.inputs, _validation(prepared), directory, progress
     )
@@ -105,7 +111,7 @@ def write_checkpoint(
     weights = {name: value.contiguous() for name, value in prepared.network.state_dict().items()}
     save_file(weights, directory / NETWORK_FILE)
     prepared.test.save(directory / "aptitude.json")
-    save_zoo(directory / "zoo.json", default_zoo(data, prepared.test))
+    save_zoo(directory / "zoo.json", _zoo(data, prepared.test))
     shutil.copyfile(base_directory / "tokenizer.json", directory / "tokenizer.json")
     (directory / RUN_FILE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return record
@@ -157,6 +163,14 @@ def calibrate(prepared: Prepared) -> dict[str, Any]:
         "expected_calibration_error_after": expected_calibration_error(_sigmoid(logits / temperature + bias), labels),
         "fitted_on": "validation questions; seen and validation models in equal parts",
     }
+
+
+def _zoo(data: OutcomeData, test: AptitudeTest) -> list[CapabilityProfile]:
+    """The well-known default zoo where the data has it, else the ten strongest models of the data."""
+    if set(DEFAULT_ZOO.values()) <= set(data.model_keys):
+        return default_zoo(data, test)
+    strongest = np.argsort(-np.nan_to_num(data.strength), kind="stable")[:10]
+    return profiles_from_outcomes(data, test, strongest)
 
 
 def _validation(prepared: Prepared) -> Callable[[ModelSatNetwork], float]:

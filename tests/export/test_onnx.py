@@ -105,7 +105,7 @@ def test_quantised_rows_are_within_half_a_step() -> None:
 def test_nan_weights_are_refused() -> None:
     weight = torch.ones(3, 4)
     weight[1, 2] = float("nan")
-    with pytest.raises(ValueError, match="NaN"):
+    with pytest.raises(BundleError, match="NaN"):
         quantize_rows(weight)
 
 
