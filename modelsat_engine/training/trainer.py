@@ -92,7 +92,8 @@ class Trainer:
                 self.average = {name: value.clone() for name, value in self.network.state_dict().items()}
             self._run_stage(stage, pending)
             pending = None
-        self.network.load_state_dict(self.best)
+        if self.state.history:
+            self.network.load_state_dict(self.best)
         self.network.eval()
         return self.state
 
