@@ -17,6 +17,7 @@ from modelsat_engine.export.quantization import SCHEME, quantize_network
 from modelsat_engine.export.verify import compare_with_onnxruntime
 from modelsat_engine.model.config import NetworkConfig
 from modelsat_engine.model.network import ModelSatNetwork
+from modelsat_engine.training.inputs import MAX_NOTE_TOKENS
 
 LARGEST_DIFFERENCE = 1e-4
 _COPIED = ("tokenizer.json", "aptitude.json", "zoo.json")
@@ -109,7 +110,7 @@ def _router_json(
         "name": recipe["name"],
         "license": "Apache-2.0",
         **config.to_json(),
-        "tokenizer": {"max_instruction_tokens": max_instruction_tokens, "max_note_tokens": 32},
+        "tokenizer": {"max_instruction_tokens": max_instruction_tokens, "max_note_tokens": MAX_NOTE_TOKENS},
         "aptitude_test_id": run["aptitude_test_id"],
         "calibration": run["calibration"],
         "quantization": SCHEME,

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from modelsat_engine.aptitude.profile import CapabilityProfile
-from modelsat_engine.aptitude.representation import capability_text
 from modelsat_engine.aptitude.test import AptitudeTest
-from modelsat_engine.errors import InstructionError
 from modelsat_engine.model.network import ConnectedZoo, ModelSatNetwork
+from modelsat_engine.runtime.capability_inputs import TextInputs
 from modelsat_engine.runtime.instruction import InstructionTokenizer
 from modelsat_engine.training.samples import Candidates
+
+#: An expert note is cut to this many tokens, in training as in a deployed router.
+MAX_NOTE_TOKENS = 32
 
 
 class NetworkInputs:
@@ -33,7 +35,7 @@ class NetworkInputs:
         self.tokens, self.tokenizer, self.test = tokens, tokenizer, test
         self.frozen_layers = frozen_layers
         self._states: dict[int, Tensor] = {}
-        self._note_ids: dict[str, list[int]] = {}
+        self._note_ids: dict[str, np.ndarray] = {}
 
     def instructions(self, questions: np.ndarray) -> tuple[Tensor, Tensor]:
         """Padded ids and mask, int64 ``[B, S]`` each, of the given columns."""
@@ -62,7 +64,7 @@ class NetworkInputs:
     def connect(self, network: ModelSatNetwork, candidates: Candidates) -> ConnectedZoo:
         """Rows of the candidates by the network's own capability encoder."""
         if network.config.capability_encoder.kind == "text":
-            return network.connect_text(*self._texts(candidates, network.config.views))
+            return network.connect_text(*self._texts(network, candidates))
         ids, mask = pad([self._note(note) for note in candidates.notes])
         return network.connect_counts(
             torch.from_numpy(candidates.correct), torch.from_numpy(candidates.total), ids, mask
@@ -70,30 +72,19 @@ class NetworkInputs:
 
     def _note(self, note: str) -> np.ndarray:
         if note not in self._note_ids:
-            self._note_ids[note] = [] if not note.strip() else note_token_ids(self.tokenizer, note)
-        return np.array(self._note_ids[note], np.int32)
+            ids = self.tokenizer.text_token_ids(note, MAX_NOTE_TOKENS, special_tokens=False)
+            self._note_ids[note] = np.array(ids, np.int32)
+        return self._note_ids[note]
 
-    def _texts(self, candidates: Candidates, views: int) -> tuple[Tensor, Tensor]:
-        rng = np.random.default_rng(0)
-        rows = []
-        for correct, total, note in zip(candidates.correct, candidates.total, candidates.notes, strict=True):
+    def _texts(self, network: ModelSatNetwork, candidates: Candidates) -> tuple[Tensor, Tensor]:
+        """The same texts, in the same task orders, that a deployed router reads."""
+        read = TextInputs(self.test, self.tokenizer, network.config.views, network.config.trunk.max_positions)
+        profiles = []
+        for number, (correct, total) in enumerate(zip(candidates.correct, candidates.total, strict=True)):
             right, asked = (dict(zip(self.test.task_names, map(int, n), strict=True)) for n in (correct, total))
-            profile = CapabilityProfile("candidate", right, asked, notes=note)
-            for _ in range(views):
-                order = rng.permutation(len(self.test.tasks)).tolist()
-                text = capability_text(profile, self.test, order)
-                rows.append(self.tokenizer.tokenise(text).token_ids)
-        ids, mask = pad(rows)
-        shape = (len(candidates.notes), views, ids.shape[1])
-        return ids.reshape(shape), mask.reshape(shape)
-
-
-def note_token_ids(tokenizer: InstructionTokenizer, note: str) -> list[int]:
-    """Token ids of an expert note, without [CLS] and [SEP]; empty when nothing can be read."""
-    try:
-        return [int(token) for token in tokenizer.tokenise(note).token_ids[1:-1]]
-    except InstructionError:
-        return []
+            profiles.append(CapabilityProfile(f"candidate {number}", right, asked, notes=candidates.notes[number]))
+        inputs = read(profiles)
+        return torch.from_numpy(inputs["capability_ids"]), torch.from_numpy(inputs["capability_mask"])
 
 
 def pad(rows: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
