@@ -211,7 +211,7 @@ void SchedulerState::Fail(Submission* s, std::int32_t begin, const Status& statu
     queue_.Remove(s);
   }
   const std::int32_t count = end - begin;
-  if (count == 0) return;
+  if (count <= 0) return;  // all of it was answered while a batch held it
   stats_.answered[static_cast<int>(status.code())] += count;
   if (status.code() == StatusCode::kDeadlineExceeded) {
     stats_.late_in_queue += waiting;

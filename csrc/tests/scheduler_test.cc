@@ -605,6 +605,28 @@ TEST_F(SchedulerTest, CloseLetsTheRunningPartOfAListFinish) {
   }
 }
 
+TEST_F(SchedulerTest, ClosePassesOverAListThatEndedWhileABatchHeldIt) {
+  for (const bool cancelled : {true, false}) {
+    Start();
+    auto submission = MustSubmit({1, 1, 1, 1, 1, 2, 2}, WithTimeoutUs(100));
+    executor_->WaitForCall(1);
+    while (scheduler_->Stats().prefetched_requests == 0) std::this_thread::yield();
+    if (cancelled) {
+      EXPECT_TRUE(scheduler_->Cancel(submission));
+    } else {
+      clock_.AdvanceUs(100);
+    }
+    submission->Wait();
+    std::thread close([&] { scheduler_->Close(); });
+    executor_->Release();
+    close.join();
+    const StatusCode expected = cancelled ? StatusCode::kCancelled : StatusCode::kDeadlineExceeded;
+    for (int i = 0; i < 7; ++i) EXPECT_EQ(submission->answer(i).code, expected);
+    EXPECT_EQ(scheduler_->Stats().answered[static_cast<int>(expected)], 7);
+    EXPECT_EQ(scheduler_->Stats().unanswered_submissions, 0);
+  }
+}
+
 TEST_F(SchedulerTest, DeadlinesStillFireWhileClosing) {
   Start();
   auto submission = MustSubmit({1, 1, 1, 1, 1, 2, 2}, WithTimeoutUs(100));
