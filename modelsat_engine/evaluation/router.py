@@ -13,7 +13,7 @@ from modelsat_engine.errors import BundleError
 from modelsat_engine.export.bundle import Bundle
 
 TEXTS_PER_CALL = 256
-TOKENS_PER_CALL = 8192
+TOKENS_PER_CALL = 1024  # one activation fits the cache; larger ones cost page faults
 
 Share = Callable[[float], object]
 
