@@ -102,6 +102,8 @@ def report(error: Exception) -> int:
         complain("out of memory; use fewer candidates or a smaller batch")
         return FAILED
     if isinstance(error, OSError) and error.strerror:
+        if not error.filename:
+            let_output_go()  # the interpreter would try once more at its end, and exit with 120
         where = f"{error.filename}: " if error.filename else "cannot write the output: "
         complain(f"{where}{error.strerror} (MODELSAT_DEBUG=1 shows where it happened)")
         return FAILED

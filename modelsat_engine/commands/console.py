@@ -101,7 +101,7 @@ def quiet_reconfigure(stream: TextIO) -> None:
 
 
 def let_output_go() -> None:
-    """Point stdout at nothing, so that the interpreter's last flush does not complain about a closed pipe."""
+    """Point stdout at nothing, so that the interpreter's last flush does not complain about a pipe or a disk."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

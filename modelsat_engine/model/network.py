@@ -190,5 +190,4 @@ class ModelSatNetwork(nn.Module):
             for layer in self.trunk.between(self.config.inject_at):
                 rows = layer(rows, *layer.keys_values(rows), seen_mask)
             states.append(rows[:, -1])
-        state = torch.stack(states, 1).unflatten(1, (candidates, views))
-        return scoring_head_reference(state, *self.head.weight_and_bias(), self.temperature, self.calibration_bias)
+        return torch.stack(states, 1).unflatten(1, (candidates, views))

@@ -77,7 +77,10 @@ def test_a_killed_run_goes_on_and_gives_the_same_file(
 def test_control_c_exits_130_and_says_how_to_go_on(
     start: Start, finish: Finished, source: Path, tmp_path: Path
 ) -> None:
-    with start(*arguments("out.csv")) as process:
+    def heed_interrupts() -> None:  # a test run in the background ignores them
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with start(*arguments("out.csv"), preexec_fn=heed_interrupts) as process:
         wait_for(tmp_path / "out.csv.parts" / "part-000001.csv", process)
         process.send_signal(signal.SIGINT)
         stderr = process.stderr.read() if process.stderr else b""

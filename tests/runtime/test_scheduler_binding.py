@@ -490,6 +490,7 @@ def test_an_interrupt_ends_a_wait_and_cancels_the_request() -> None:
     ended = run_script(
         """
 import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it
 release = threading.Event()
 def executor(token_ids, cu_seqlens, payload):
     os.kill(os.getpid(), signal.SIGINT)
