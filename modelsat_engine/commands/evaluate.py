@@ -19,14 +19,15 @@ from modelsat_engine.commands.progress import ProgressBar
     "--data", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Real outcomes to measure on."
 )
 @click.option(
-    "--seeds", type=click.IntRange(min=1), default=5, show_default=True, metavar="N", help="Random zoos drawn."
+    "--seeds", type=click.IntRange(min=1), default=5, show_default=True, metavar="N", help="Draws of zoos and pairs."
 )
 @click.option(
     "--scenario",
     "scenarios",
     multiple=True,
     metavar="NAME",
-    help="seen-models, new-models or new-datasets; may be repeated.  [default: all]",
+    help="seen-models, new-models, new-datasets, size-classes, release-stream, cost-pairs or routerbench; may be "
+    "repeated.  [default: all]",
 )
 @click.option(
     "--zoo-size", type=click.IntRange(min=2), default=5, show_default=True, metavar="N", help="Candidates in a zoo."
@@ -37,6 +38,8 @@ from modelsat_engine.commands.progress import ProgressBar
     metavar="N",
     help="Judge on at most N questions a scenario.  [default: all]",
 )
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Also draw it: .png, .svg or .pdf.")
+@click.option("--no-cache", is_flag=True, help="Embed every question anew, and keep nothing.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Also write the JSON here.")
 @json_option
 def command(
@@ -46,26 +49,35 @@ def command(
     scenarios: tuple[str, ...],
     zoo_size: int,
     max_questions: int | None,
+    plot: Path | None,
+    no_cache: bool,
     output: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure a router on outcomes of real LLMs: AUC, calibration, routed accuracy.
+    """Measure a router on outcomes of real LLMs: AUC, calibration, routed accuracy, cost saved.
 
     Beside it stand random choice, the best single model, nearest neighbours, matrix factorisation and the oracle.
-    Needs pip install 'modelsat-engine[evaluate]'.
+    Embeddings of the questions, for the baselines, are kept in ~/.cache/modelsat-engine (256 MB at most; set
+    MODELSAT_CACHE for another place). Needs pip install 'modelsat-engine[evaluate]'.
 
     \b
     Examples:
       modelsat evaluate --data outcomes/
       modelsat evaluate --data outcomes/ --bundle my-bundle/ --json -o quality.json
-      modelsat evaluate --data outcomes/ --seeds 20 --scenario new-models
+      modelsat evaluate --data outcomes/ --scenario cost-pairs --scenario release-stream --plot cost.svg
     """
     from modelsat_engine.commands.files.atomic import atomic_file
     from modelsat_engine.commands.files.parts import check_writable_folder
+    from modelsat_engine.evaluation.embedding_cache import cache_directory
     from modelsat_engine.evaluation.run import evaluate
 
     if output is not None:
         check_writable_folder(output)
+    if plot is not None:
+        from modelsat_engine.evaluation.plot import check_plot
+
+        check_writable_folder(plot)
+        check_plot(plot)
     with ProgressBar("Evaluating") as progress:
         result: dict[str, Any] = evaluate(
             bundle,
@@ -75,15 +87,21 @@ def command(
             zoo_size=zoo_size,
             max_questions=max_questions,
             progress=progress.update,
+            cache=None if no_cache else cache_directory(),
         )
     if output is not None:
         with atomic_file(output) as file:
             file.write(json.dumps(result, indent=2).encode() + b"\n")
+    if plot is not None:
+        from modelsat_engine.evaluation.plot import draw
+
+        draw(result, plot)
     if as_json:
         print_json(result)
         return
     from modelsat_engine.evaluation.report import render
 
     console().print(render(result))
-    if output is not None:
-        click.echo(f"Written to {one_line(str(output))}")
+    for written in (output, plot):
+        if written is not None:
+            click.echo(f"Written to {one_line(str(written))}")

@@ -22,7 +22,7 @@ import numpy as np
 
 from modelsat_engine.aptitude.test import AptitudeTest
 from modelsat_engine.errors import DataError, MissingExtraError
-from modelsat_engine.evaluation.outcomes import RIGHT, OutcomeData
+from modelsat_engine.evaluation.outcomes import RIGHT, UNKNOWN, OutcomeData
 from modelsat_engine.evaluation.scenarios import aptitude_accuracy
 from modelsat_engine.evaluation.splits import Split, task_paths
 
@@ -87,6 +87,33 @@ def baseline_predictions(
         if progress is not None:
             progress(done / len(jobs))
     return predictions
+
+
+def baselines_elsewhere(
+    data: OutcomeData, split: Split, test: AptitudeTest, embedding: np.ndarray, elsewhere: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The baselines on questions that are not in ``data``, from the same answers as :func:`baseline_predictions`.
+
+    ``best_per_task`` is left out: it has no answers of a task that is not in the data.
+
+    Args:
+        embedding: float ``[Q, D]``, as for :func:`baseline_predictions`.
+        elsewhere: float ``[N, D]``, the other questions.
+
+    Returns:
+        Name -> float32 ``[N, M]``.
+    """
+    items = data.columns(sorted(test.item_ids))
+    both = np.concatenate([embedding, elsewhere])
+    Y = np.pad(data.Y, ((0, 0), (0, len(elsewhere))), constant_values=UNKNOWN)
+    columns = len(embedding) + np.arange(len(elsewhere))
+    predictions = {
+        "aptitude_accuracy": np.tile(_or_half(aptitude_accuracy(data, test)), (len(columns), 1)),
+        "knn_full_history": nearest_neighbours(both, Y, split.train, columns),
+        "knn_aptitude_answers": nearest_neighbours(both, Y, items, columns),
+        "matrix_factorisation": matrix_factorisation(both, Y, split.train, items, split.seen_rows, columns),
+    }
+    return {name: np.asarray(P, np.float32) for name, P in predictions.items()}
 
 
 def best_per_task(data: OutcomeData, reference: np.ndarray, columns: np.ndarray) -> np.ndarray:

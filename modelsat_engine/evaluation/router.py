@@ -60,7 +60,7 @@ def instruction_embeddings(
     """The trunk's mean-pooled state for every text, which the nearest-neighbour baselines search in.
 
     Args:
-        threads: threads inside one operator; None is one for every CPU.
+        threads: threads inside one operator; None is one for every CPU this process may use.
         progress: called with the share done, 0 to 1.
 
     Returns:
@@ -73,7 +73,7 @@ def instruction_embeddings(
     from modelsat_engine.runtime.onnx_session import open_session
 
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
-    session = open_session(bundle.file("router.onnx"), threads or os.cpu_count() or 1)
+    session = open_session(bundle.file("router.onnx"), threads or usable_cpus())
     if "instruction_embedding" not in {value.name for value in session.get_outputs()}:
         raise BundleError(f"{bundle.file('router.onnx')} has no output instruction_embedding; export the bundle again")
     # The graph wants a candidate; this one is not looked at, for the instruction sees no candidate.
@@ -98,6 +98,11 @@ def instruction_embeddings(
         if progress is not None:
             progress(done / len(texts))
     return embedding
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may run on, which a container or taskset may have limited."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:

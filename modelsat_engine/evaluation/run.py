@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from modelsat_engine.aptitude.building import profiles_from_outcomes
 from modelsat_engine.errors import BundleError, DataError, MissingExtraError
-from modelsat_engine.evaluation.baselines import baseline_predictions
 from modelsat_engine.evaluation.outcomes import OutcomeData
-from modelsat_engine.evaluation.router import instruction_embeddings, router_probabilities
-from modelsat_engine.evaluation.scenarios import SCENARIO_NAMES, ZOOS_PER_SEED, make_scenarios, score_scenarios
+from modelsat_engine.evaluation.predictions import PREDICTED, Progress, predict
+from modelsat_engine.evaluation.routerbench import FILE as ROUTERBENCH_FILE
+from modelsat_engine.evaluation.routerbench import RouterBench
+from modelsat_engine.evaluation.scenarios import ZOOS_PER_SEED
+from modelsat_engine.evaluation.scoring import ALL_SCENARIOS, score_predictions
 from modelsat_engine.evaluation.splits import Split
 from modelsat_engine.export.bundle import Bundle
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MAX_SEEDS = 1000
-# Shares of the whole work, for the progress bar.
-_EMBED, _ROUTE, _COMPARE = 0.45, 0.75, 0.9
-
-Progress = Callable[[float, str], object]
 
 
 def evaluate(
@@ -35,6 +33,7 @@ def evaluate(
     max_questions: int | None = None,
     progress: Progress | None = None,
     embedding: np.ndarray | None = None,
+    cache: Path | None = None,
 ) -> dict[str, Any]:
     """Measure a router where its own training record says it may be measured.
 
@@ -43,31 +42,30 @@ def evaluate(
 
     Args:
         bundle_path: the router; None is the shipped one.
-        data_dir: directory of outcomes, as :meth:`OutcomeData.load` reads.
+        data_dir: directory of outcomes, as :meth:`OutcomeData.load` reads, with RouterBench beside them if it is there.
         seeds: zoos are drawn, and questions resampled for the spread, this many times.
-        scenarios: names out of seen_models, new_models, new_datasets (``-`` for ``_`` is fine); default all.
+        scenarios: names out of ALL_SCENARIOS (``-`` for ``_`` is fine); default all that the data allows.
         zoo_size: candidates in a zoo, 2 or more.
         max_questions: judge on at most this many questions a scenario; default all.
         progress: called with the share done and a note.
         embedding: float ``[Q, D]`` for the nearest-neighbour and factorisation baselines, a row for each question of
-            the data; default the router's own instruction embedding.
+            the data; default the router's own instruction embedding. RouterBench is left out with it.
+        cache: directory that keeps the router's instruction embeddings from one call to the next; None keeps none.
 
     Returns:
         A dict that JSON can hold::
 
-            format_version   1
+            format_version   2
             bundle           {"name", "hash"}
             settings         {"seeds", "zoo_size", "zoos_per_seed", "max_questions"}
             data             {"models", "questions", "seen_models", "new_models", "train_questions"}
             split            {"seed", "aptitude_test_id", "new_tasks"}
             scenarios        {name: scenario}
+            seconds          {"embedding", "routing", "baselines", "scoring"}, wall time
 
-        and a scenario is what :func:`score_scenarios` returns: ``predictions[predictor]`` with auc (all pairs pooled),
-        auc_per_model, ece, brier; ``by_benchmark``; ``zoos[kind]["choices"][predictor]`` with routed_accuracy,
-        gain_over_best_single, gain_over_aptitude_best, oracle_gap_share for kind similar and mixed. Every figure is
-        ``{"mean", "sd"}``, shares not per cent, null where it is not defined. Predictors: router, aptitude_accuracy,
-        best_per_task, knn_full_history, knn_aptitude_answers, matrix_factorisation; choices have random, best_single
-        and oracle as well.
+        and a scenario is what :func:`score_predictions` returns. Every figure is ``{"mean", "sd"}``, shares not per
+        cent, null where it is not defined. Predictors: router, aptitude_accuracy, best_per_task, knn_full_history,
+        knn_aptitude_answers, matrix_factorisation.
 
     Raises:
         BundleError: the bundle is broken, or records no split.
@@ -80,43 +78,42 @@ def evaluate(
     report = progress or (lambda share, note: None)
     report(0.0, "reading")
     bundle = bundle_path if isinstance(bundle_path, Bundle) else Bundle.load(bundle_path)
-    test = bundle.aptitude_test
     data = OutcomeData.load(data_dir)
-    split = Split.from_json(recorded_split(bundle), data, test)
-    chosen = make_scenarios(data, split, names, max_questions)
-    columns = np.unique(np.concatenate([scenario.columns for scenario in chosen]))
-    rows = np.unique(np.concatenate([scenario.rows for scenario in chosen]))
-
-    if embedding is None:
-        needed = np.unique(np.concatenate([columns, split.train, data.columns(sorted(test.item_ids))]))
-        rows_of_needed = instruction_embeddings(
-            bundle,
-            [data.questions.instruction[column] for column in needed],
-            progress=lambda share: report(share * _EMBED, "embedding"),
-        )
-        embedding = np.full((len(data.questions), rows_of_needed.shape[1]), np.nan, np.float32)
-        embedding[needed] = rows_of_needed
-
-    P = np.full((len(data.questions), len(data.model_keys)), np.nan, np.float32)  # [Q, M]
-    P[np.ix_(columns, rows)] = router_probabilities(
+    split = Split.from_json(recorded_split(bundle), data, bundle.aptitude_test)
+    bench = RouterBench.load(data_dir) if "routerbench" in names and embedding is None else None
+    if "routerbench" in names and bench is None:
+        if scenarios is not None:
+            raise DataError(
+                f"scenario routerbench needs {ROUTERBENCH_FILE} in {data_dir} and the router's own embedding"
+            )
+        names.remove("routerbench")
+    if bench is not None and max_questions is not None:
+        bench = bench.sample(max_questions)
+    made = predict(
         bundle,
-        profiles_from_outcomes(data, test, rows),
-        [data.questions.instruction[column] for column in columns],
-        progress=lambda share: report(_EMBED + share * (_ROUTE - _EMBED), "routing"),
+        data,
+        split,
+        names,
+        max_questions=max_questions,
+        bench=bench,
+        report=report,
+        embedding=embedding,
+        cache=cache,
     )
-    predictors = {
-        "router": P,
-        **baseline_predictions(
-            data,
-            split,
-            test,
-            embedding,
-            columns,
-            progress=lambda share: report(_ROUTE + share * (_COMPARE - _ROUTE), "baselines"),
-        ),
-    }
-    report(_COMPARE, "scoring")
-    scored = score_scenarios(predictors, data, split, test, scenarios=chosen, seeds=seeds, zoo_size=zoo_size)
+    report(PREDICTED, "scoring")
+    started = time.monotonic()
+    scored = score_predictions(
+        made.P,
+        data,
+        split,
+        bundle.aptitude_test,
+        scenarios=names,
+        seeds=seeds,
+        zoo_size=zoo_size,
+        max_questions=max_questions,
+        bench=bench,
+        bench_P=made.on_bench,
+    )
     report(1.0, "done")
     return {
         "format_version": FORMAT_VERSION,
@@ -136,6 +133,7 @@ def evaluate(
         },
         "split": {"seed": split.seed, "aptitude_test_id": split.test_id, "new_tasks": list(split.new_tasks)},
         "scenarios": scored,
+        "seconds": {**made.seconds, "scoring": round(time.monotonic() - started, 1)},
     }
 
 
@@ -158,10 +156,10 @@ def recorded_split(bundle: Bundle) -> Mapping[str, Any]:
 def _scenario_names(scenarios: Iterable[str] | None) -> list[str]:
     if isinstance(scenarios, str):
         raise DataError(f"scenarios must be a list of names, not one string: [{scenarios!r}]")
-    names = list(SCENARIO_NAMES if scenarios is None else (name.replace("-", "_") for name in scenarios))
-    unknown = [name for name in names if name not in SCENARIO_NAMES]
+    names = list(ALL_SCENARIOS if scenarios is None else (name.replace("-", "_") for name in scenarios))
+    unknown = [name for name in names if name not in ALL_SCENARIOS]
     if unknown or not names:
-        raise DataError(f"there is no scenario {unknown[0] if unknown else ''!r}; use {', '.join(SCENARIO_NAMES)}")
+        raise DataError(f"there is no scenario {unknown[0] if unknown else ''!r}; use {', '.join(ALL_SCENARIOS)}")
     return list(dict.fromkeys(names))
 
 

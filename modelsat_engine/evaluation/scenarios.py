@@ -200,7 +200,7 @@ def _score_scenario(
             "new_arrivals": [arrival.zoo for arrival, known in zip(arrivals, seen, strict=True) if not known],
         }
         # The order is given, not drawn: every seed has the same zoos and only resamples questions.
-        result["zoos"] = {kind: score([zoos] * seeds) for kind, zoos in of_kind.items()}
+        result["zoos"] = {kind: {**score([zoos] * seeds), "count": len(zoos)} for kind, zoos in of_kind.items()}
         result["order"] = rule
         result["steps"] = [
             describe_arrival(data, arrival, scenario.columns, predictors, split.seen_rows) for arrival in arrivals

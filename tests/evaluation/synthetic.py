@@ -132,5 +132,27 @@ def write_outcomes(directory: Path, data: OutcomeData) -> Path:
     return directory
 
 
+def write_routerbench(directory: Path, seed: int, questions: int = 70) -> Path:
+    """The subset of RouterBench: two models that the panel knows under other names, one that it does not know.
+
+    The first is right on the first half of the questions, the second on all but every seventh.
+    """
+    rng = np.random.default_rng(seed)
+    number = np.arange(questions)
+    columns: dict[str, list[object]] = {
+        "task": ["arc"] * questions,
+        "question": [f"Question {n} that no panel has?" for n in range(questions)],
+    }
+    for model, right in (
+        ("maker/Scorer-3", number < questions // 2),
+        ("maker/Scorer-5-hf", number % 7 != 0),
+        ("maker/stranger", number % 2 == 0),
+    ):
+        columns[f"score|{model}"] = [None if n == 3 else float(right[n]) for n in range(questions)]
+        columns[f"cost|{model}"] = (rng.random(questions) + (9 if "5" in model else 1)).tolist()
+    parquet.write_table(pyarrow.table(columns), directory / "routerbench_0shot_subset.parquet")
+    return directory
+
+
 def _family(key: str) -> str:
     return family_of(key.partition("/")[2])

@@ -20,10 +20,11 @@ from modelsat_engine.evaluation.report import render
 from modelsat_engine.evaluation.router import instruction_embeddings, router_probabilities
 from modelsat_engine.evaluation.run import evaluate
 from modelsat_engine.evaluation.scenarios import SCENARIO_NAMES, ZOO_KINDS
+from modelsat_engine.evaluation.scoring import ALL_SCENARIOS
 from modelsat_engine.evaluation.splits import Split
 from modelsat_engine.export.bundle import Bundle, write_manifest
 from tests.evaluation.conftest import SEED
-from tests.evaluation.synthetic import synthetic_test, write_outcomes
+from tests.evaluation.synthetic import synthetic_test, write_outcomes, write_routerbench
 from tests.runtime.tiny_bundle import HIDDEN, SUBJECTS, write_tiny_bundle
 
 
@@ -49,7 +50,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, data: OutcomeData, five_tas
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory, data: OutcomeData) -> Path:
-    return write_outcomes(tmp_path_factory.mktemp("data") / "outcomes", data)
+    return write_routerbench(write_outcomes(tmp_path_factory.mktemp("data") / "outcomes", data), SEED)
 
 
 def test_an_evaluation_has_every_scenario_and_predictor(bundle: Path, directory: Path) -> None:
@@ -60,14 +61,22 @@ def test_an_evaluation_has_every_scenario_and_predictor(bundle: Path, directory:
     assert result["bundle"]["hash"] == Bundle.load(bundle).hash
     assert result["settings"]["seeds"] == 2
     assert result["split"]["seed"] == SEED
-    assert tuple(result["scenarios"]) == SCENARIO_NAMES
-    for scenario in result["scenarios"].values():
+    assert tuple(result["scenarios"]) == ALL_SCENARIOS
+    for scenario in [result["scenarios"][name] for name in SCENARIO_NAMES]:
         assert tuple(scenario["predictions"]) == ("router", *BASELINES)
         for kind in ZOO_KINDS:
             choices = scenario["zoos"][kind]["choices"]
             assert tuple(choices) == ("random", "best_single", "oracle", "router", *BASELINES)
             best = max(choice["routed_accuracy"]["mean"] for choice in choices.values())
             assert choices["oracle"]["routed_accuracy"]["mean"] == best
+    for scenario in [result["scenarios"][name] for name in ("size_classes", "release_stream")]:
+        assert any(zoo["count"] for zoo in scenario["zoos"].values())
+    priced = result["scenarios"]["cost_pairs"]["groups"]["priced"]["wide"]
+    assert set(priced["predictors"]) == {"random", "router", *BASELINES, "oracle"}
+    assert priced["predictors"]["aptitude_accuracy"]["apgr"]["mean"] == pytest.approx(0.5)
+    bench = result["scenarios"]["routerbench"]
+    assert set(bench["pairs"][0]["predictors"]) == {"random", "router", *BASELINES, "oracle"} - {"best_per_task"}
+    assert set(result["seconds"]) == {"embedding", "routing", "baselines", "scoring"}
     shares = [share for share, _ in seen]
     assert shares == sorted(shares)
     assert (shares[0], shares[-1]) == (0.0, 1.0)
@@ -79,7 +88,8 @@ def test_an_evaluation_repeats_itself_and_can_be_smaller(bundle: Path, directory
     result = evaluate(bundle, directory, **settings)
     assert list(result["scenarios"]) == ["new_models"]
     assert result["scenarios"]["new_models"]["questions"] == 60
-    assert evaluate(bundle, directory, **settings) == result
+    again = evaluate(bundle, directory, **settings)
+    assert {**again, "seconds": None} == {**result, "seconds": None}
 
 
 def test_the_table_shows_router_and_baselines(bundle: Path, directory: Path) -> None:
@@ -87,10 +97,56 @@ def test_the_table_shows_router_and_baselines(bundle: Path, directory: Path) -> 
     text = io.StringIO()
     Console(file=text, width=100).print(render(result))
     shown = text.getvalue()
-    for words in ("New models, new questions", "router", "oracle", "best single in hindsight", "kNN (64)", "±"):
+    for words in (
+        "Strongest minus weakest",
+        "New models, new questions",
+        "router",
+        "oracle",
+        "best single in hindsight",
+        "kNN (64)",
+        "±",
+    ):
         assert words in shown
     auc = result["scenarios"]["new_models"]["predictions"]["router"]["auc"]["mean"]
     assert f"{auc:.3f}" in shown
+
+
+def test_the_tables_of_all_scenarios_fit_a_terminal(bundle: Path, directory: Path) -> None:
+    result = evaluate(bundle, directory, seeds=2, zoo_size=3, max_questions=80)
+    text = io.StringIO()
+    Console(file=text, width=100).print(render(result))
+    lines = text.getvalue().splitlines()
+    assert max(map(len, lines)) <= 100
+    shown = " ".join(text.getvalue().split())
+    for words in ("Zoos by size class", "Stream of releases", "random mix", "strength, weakest first", "RouterBench"):
+        assert words in shown
+    assert "P_strong - P_weak" in shown or "1 - P_weak" in shown
+    assert "did not take the aptitude test" in shown, "models that are left out are named with the reason"
+
+
+def test_a_cache_saves_the_embedding_and_changes_nothing(
+    bundle: Path, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"seeds": 1, "scenarios": ["new-models", "cost-pairs"], "max_questions": 60, "zoo_size": 3}
+    plain = evaluate(bundle, directory, **settings)
+    first = evaluate(bundle, directory, **settings, cache=tmp_path)
+    monkeypatch.setattr(
+        "modelsat_engine.evaluation.embedding_cache.instruction_embeddings", lambda *_, **__: pytest.fail("embedded")
+    )
+    second = evaluate(bundle, directory, **settings, cache=tmp_path)
+    assert first["scenarios"] == second["scenarios"]
+    for name, predicted in plain["scenarios"]["new_models"]["predictions"].items():
+        assert predicted["auc"]["mean"] == pytest.approx(
+            first["scenarios"]["new_models"]["predictions"][name]["auc"]["mean"], abs=2e-3
+        )
+
+
+def test_routerbench_is_asked_for_only_where_it_is(bundle: Path, data: OutcomeData, tmp_path: Path) -> None:
+    bare = write_outcomes(tmp_path / "bare", data)
+    settings = {"seeds": 1, "max_questions": 60, "zoo_size": 3}
+    assert "routerbench" not in evaluate(bundle, bare, **settings)["scenarios"]
+    with pytest.raises(DataError, match=r"routerbench needs routerbench_0shot_subset\.parquet"):
+        evaluate(bundle, bare, scenarios=["routerbench"], **settings)
 
 
 def test_probabilities_keep_the_order_of_texts_and_profiles(
