@@ -45,6 +45,7 @@ def draw(result: Mapping[str, Any], path: str | Path) -> None:
     """
     target = Path(path)
     check_plot(target)
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     panels = _panels(result["scenarios"])
@@ -64,7 +65,8 @@ def draw(result: Mapping[str, Any], path: str | Path) -> None:
     name = f"{result['bundle']['name']}@{str(result['bundle']['hash']).removeprefix('sha256:')[:12]}"
     figure.suptitle(f"modelsat evaluate, {name}, {result['settings']['seeds']} seeds", fontsize=11)
     try:
-        figure.savefig(target, dpi=120)
+        with rc_context({"svg.fonttype": "none"}):  # text stays text, to be searched and read aloud
+            figure.savefig(target, dpi=120)
     except OSError as error:
         raise DataError(f"cannot write {target}: {error.strerror or error}") from error
 
