@@ -38,16 +38,20 @@ class ExecutorError(ModelSatError, RuntimeError):
     """An executor cannot be used here, or failed while it scored a batch."""
 
 
+class OptionError(ModelSatError, ValueError):
+    """An option of the engine or of a call, such as a deadline or a priority, is out of range."""
+
+
 class SchedulerError(ModelSatError, RuntimeError):
     """A request was not scored for a reason that lies in load, time or life cycle, not in the request's text."""
 
 
 class Overloaded(SchedulerError):
-    """The queue is full; the request was refused at once and may be sent again later."""
+    """The queue is full, or too full for the request's deadline; refused at once, may be sent again later."""
 
 
 class DeadlineExceeded(SchedulerError):
-    """The deadline of a request passed before it was answered."""
+    """The deadline of a request passed before it was answered, or could not be met any more."""
 
 
 class TooLarge(SchedulerError):

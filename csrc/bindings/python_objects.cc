@@ -1,6 +1,8 @@
 #include "python_objects.h"
 
 #include <atomic>
+#include <chrono>
+#include <thread>
 #include <utility>
 
 namespace py = pybind11;
@@ -51,6 +53,14 @@ const char* ErrorClass(StatusCode code) {
 }
 
 }  // namespace
+
+GilRelease::~GilRelease() {
+  try {
+    PyEval_RestoreThread(state_);
+  } catch (...) {
+    for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
+  }
+}
 
 std::shared_ptr<const void> Hold(py::object object) {
   if (object.is_none()) return nullptr;

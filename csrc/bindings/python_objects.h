@@ -11,6 +11,21 @@
 
 namespace modelsat {
 
+// Lets go of the GIL for a scope. Where the interpreter ended meanwhile, CPython before 3.14 ends
+// the thread that asks for the GIL, by unwinding its stack: through pybind11's own guard, whose
+// destructor may not throw, that would be std::terminate. Here such a thread waits for ever
+// instead, as CPython 3.14 lets it, and goes with the process.
+class GilRelease {
+ public:
+  GilRelease() : state_(PyEval_SaveThread()) {}
+  ~GilRelease();
+  GilRelease(const GilRelease&) = delete;
+  GilRelease& operator=(const GilRelease&) = delete;
+
+ private:
+  PyThreadState* const state_;
+};
+
 // A reference that any thread may copy and drop. Dropping the last one without the GIL puts the
 // object aside until ReleaseDeferred, because waiting for the GIL takes 5 ms beside a busy Python
 // thread. Call with the GIL.

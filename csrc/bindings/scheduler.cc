@@ -55,14 +55,14 @@ class PythonScheduler {
 
   // Also for a caller without the GIL.
   void Close() {
-    std::optional<py::gil_scoped_release> release;
+    std::optional<GilRelease> release;
     if (PyGILState_Check()) release.emplace();
     scheduler_->Close();
     delivery_->Stop();
   }
 
   bool Drain(std::optional<double> timeout_s) {
-    py::gil_scoped_release release;
+    const GilRelease release;
     return scheduler_->Drain(timeout_s.has_value() ? scheduler_->clock()->NowUs() +
                                                          static_cast<std::int64_t>(*timeout_s * 1e6)
                                                    : kNever);
@@ -77,7 +77,7 @@ class PythonScheduler {
     Status status;
     bool interrupted = false;
     {
-      py::gil_scoped_release release;
+      const GilRelease release;
       status = scheduler_->Submit(submission);
       while (status.ok() && !interrupted && !submission->WaitForUs(kSignalCheckUs)) {
         py::gil_scoped_acquire acquire;
@@ -123,6 +123,11 @@ class PythonScheduler {
     return scheduler != nullptr && scheduler->Cancel(what);
   }
 
+  void Ask(std::int32_t num_requests, std::int32_t num_candidates,
+           std::optional<std::int64_t> deadline_us, int priority) {
+    RaiseUnlessOk(scheduler_->Ask(num_requests, num_candidates, priority, AbsoluteUs(deadline_us)));
+  }
+
   SchedulerStats Stats() const { return scheduler_->Stats(); }
   const ExecutorLimits& limits() const { return scheduler_->limits(); }
 
@@ -136,14 +141,18 @@ class PythonScheduler {
     SubmitOptions options;
     options.priority = priority;
     options.sink = std::move(sink);
-    if (deadline_us.has_value()) {
-      const std::int64_t now_us = scheduler_->clock()->NowUs();
-      options.deadline_us = *deadline_us >= kNever - now_us ? kNever : now_us + *deadline_us;
-    }
+    options.deadline_us = AbsoluteUs(deadline_us);
     auto submission = std::make_shared<PythonSubmission>(CopyBatch(token_ids, cu_seqlens),
                                                          std::move(table), std::move(options));
     submission->scheduler = scheduler_;
     return submission;
+  }
+
+  // A time from now in the scheduler's clock; none is never.
+  std::int64_t AbsoluteUs(std::optional<std::int64_t> from_now_us) const {
+    if (!from_now_us.has_value()) return kNever;
+    const std::int64_t now_us = scheduler_->clock()->NowUs();
+    return *from_now_us >= kNever - now_us ? kNever : now_us + *from_now_us;
   }
 
   // Keeps the GIL: Submit takes a microsecond and never blocks, getting the GIL back may take 5 ms.
@@ -182,7 +191,7 @@ std::shared_ptr<PythonScheduler> MakeScheduler(py::object executor, std::int32_t
                                                std::int32_t max_instruction_tokens,
                                                std::int32_t max_queue_requests,
                                                std::int64_t max_queue_tokens,
-                                               std::int64_t ageing_us) {
+                                               std::int64_t ageing_us, double deadline_margin) {
   if (max_batch_requests < 1 || max_batch_tokens < 1 || max_instruction_tokens < 1 ||
       max_queue_requests < 1 || max_queue_tokens < 1) {
     throw py::value_error("the bounds of batches, instructions and the queue must be at least 1");
@@ -191,7 +200,11 @@ std::shared_ptr<PythonScheduler> MakeScheduler(py::object executor, std::int32_t
   if (ageing_us < 0 || ageing_us > kDayUs) {
     throw py::value_error("ageing_us must be between 0 and one day");
   }
+  if (!(deadline_margin >= 0 && deadline_margin <= 1000)) {
+    throw py::value_error("deadline_margin must be between 0 and 1000");
+  }
   SchedulerOptions options;
+  options.deadline_margin = deadline_margin;
   options.max_batch_requests = max_batch_requests;
   options.max_batch_tokens = max_batch_tokens;
   options.max_queue_requests = max_queue_requests;
@@ -253,7 +266,7 @@ py::list Statuses(const PythonSubmission& submission) {
 
 bool WaitFor(const std::shared_ptr<PythonSubmission>& submission, std::optional<double> timeout_s) {
   if (submission->done()) return true;
-  py::gil_scoped_release release;
+  const GilRelease release;
   Clock* const clock = RealClock::Get();
   const std::int64_t end_us =
       timeout_s.has_value() ? clock->NowUs() + static_cast<std::int64_t>(*timeout_s * 1e6) : kNever;
@@ -301,6 +314,7 @@ py::dict StatsAsDict(const PythonScheduler& scheduler) {
   out["executing_requests"] = stats.executing_requests;
   out["unanswered_submissions"] = stats.unanswered_submissions;
   out["accepted"] = stats.accepted;
+  out["accepted_tokens"] = stats.accepted_tokens;
   out["rejected"] = by_code(stats.rejected);
   out["answered"] = by_code(stats.answered);
   out["cancelled"] = stats.answered[static_cast<int>(StatusCode::kCancelled)];
@@ -388,11 +402,14 @@ void bind_scheduler(py::module_& m) {
       "-> float32 [B, M], called on one thread, or an Executor of this module. The bounds tighten "
       "those of an Executor. token_ids and cu_seqlens everywhere are int32; cu_seqlens None means "
       "one instruction. deadline_us counts from now. priority is -3 to 3, higher is served "
-      "earlier; one level is worth ageing_us of waiting.")
+      "earlier; one level is worth ageing_us of waiting. A request with a deadline is refused as "
+      "Overloaded when deadline_margin times what it is estimated to take exceeds it; 0 estimates "
+      "nothing.")
       .def(py::init(&MakeScheduler), py::arg("executor"), py::kw_only(),
            py::arg("max_batch_requests") = 64, py::arg("max_batch_tokens") = 16384,
            py::arg("max_instruction_tokens") = 512, py::arg("max_queue_requests") = 4096,
-           py::arg("max_queue_tokens") = std::int64_t{1} << 21, py::arg("ageing_us") = 100'000)
+           py::arg("max_queue_tokens") = std::int64_t{1} << 21, py::arg("ageing_us") = 100'000,
+           py::arg("deadline_margin") = 1.5)
       .def("score", &PythonScheduler::Score, py::arg("token_ids"), py::arg("cu_seqlens"),
            py::arg("table"), py::kw_only(), py::arg("deadline_us") = py::none(),
            py::arg("priority") = 0,
@@ -408,6 +425,10 @@ void bind_scheduler(py::module_& m) {
            py::arg("priority") = 0,
            "Returns an asyncio future of the done Submission; cancelling it (or the task that "
            "awaits it) cancels the requests.")
+      .def("ask", &PythonScheduler::Ask, py::arg("num_requests"), py::arg("num_candidates"),
+           py::kw_only(), py::arg("deadline_us") = py::none(), py::arg("priority") = 0,
+           "Raises what submit would raise now for so many requests of usual length, such as "
+           "Overloaded; admits nothing. For callers who want to know before they tokenise.")
       .def("stats", &StatsAsDict)
       .def("drain", &PythonScheduler::Drain, py::arg("timeout_s") = py::none(),
            "Refuses new requests and waits for the accepted ones; false if timeout_s was short.")

@@ -1,11 +1,18 @@
+#include <algorithm>
 #include <utility>
 
 #include "scheduler_state.h"
 
 namespace modelsat {
 
+std::int64_t FormingBatch::num_rows() const {
+  if (table == nullptr) return 0;
+  return num_tokens + std::int64_t{num_requests} * table->num_candidates();
+}
+
 void FormingBatch::Add(Slice slice) {
   table = slice.submission->table();
+  deadline_us = std::min(deadline_us, slice.submission->options().deadline_us);
   num_requests += slice.count;
   num_tokens += slice.submission->requests().TokensOf(slice.first, slice.count);
   slices.push_back(std::move(slice));

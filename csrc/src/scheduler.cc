@@ -18,6 +18,11 @@ Status BatchScheduler::Submit(const std::shared_ptr<Submission>& submission) {
   return state_->Submit(submission);
 }
 
+Status BatchScheduler::Ask(std::int32_t num_requests, std::int32_t num_candidates, int priority,
+                           std::int64_t deadline_us) {
+  return state_->Ask({num_requests, 0, num_candidates, priority, deadline_us});
+}
+
 bool BatchScheduler::Cancel(const std::shared_ptr<Submission>& submission) {
   return state_->Cancel(submission);
 }

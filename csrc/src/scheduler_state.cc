@@ -1,4 +1,4 @@
-// Admission, answers without an executor (deadline, cancel, close), life cycle.
+// Answers without an executor (deadline, cancel, close), life cycle.
 
 #include "scheduler_state.h"
 
@@ -20,18 +20,12 @@ ExecutorLimits Tighter(const SchedulerOptions& options, ExecutorLimits limits) {
   return limits;
 }
 
-Status Forked() {
-  return Status(StatusCode::kForked,
-                "this process was forked from the one that started the scheduler, whose threads "
-                "stayed there; start a scheduler after the fork, or use the spawn start method");
-}
+}  // namespace
 
 Status ShuttingDown() {
   return Status(StatusCode::kShuttingDown,
                 "the scheduler is shutting down; no request is accepted");
 }
-
-}  // namespace
 
 SchedulerState::SchedulerState(std::shared_ptr<Executor> executor, const SchedulerOptions& options,
                                Clock* clock)
@@ -65,113 +59,6 @@ void SchedulerState::Start() {
     throw;
   }
   for (const std::thread& thread : threads_) thread_ids_.push_back(thread.get_id());
-}
-
-// ---------------------------------------------------------------------------------- Admission
-
-Status SchedulerState::Submit(const std::shared_ptr<Submission>& submission) {
-  if (fork_guard_.forked()) return Forked();
-  Status status = CheckSize(*submission);
-  bool wake_executor = false;
-  {
-    MutexLock lock(&mutex_);
-    const std::int64_t now_us = clock_->NowUs();
-    if (status.ok()) status = CheckRoom(*submission, now_us);
-    if (!status.ok()) {
-      stats_.rejected[static_cast<int>(status.code())] += submission->num_requests();
-      return status;
-    }
-    Admit(submission, now_us);
-    if (executor_waits_) {
-      wake_executor = true;
-      executor_waits_ = false;
-    } else if (stats_.executing_requests > 0 && prefetch_ == Prefetch::kNone) {
-      WakeAssistant();
-    }
-  }
-  if (wake_executor) executor_condition_.NotifyOne();
-  return status;
-}
-
-Status SchedulerState::CheckSize(const Submission& submission) const {
-  const Batch& requests = submission.requests();
-  Status status = requests.Validate();
-  if (!status.ok()) return status;
-  if (submission.table()->num_candidates() < 1) {
-    return Status(StatusCode::kInvalidArgument,
-                  "the candidate table is empty: add a candidate before scoring");
-  }
-  const int priority = submission.options().priority;
-  if (priority < kMinPriority || priority > kMaxPriority) {
-    return Status(StatusCode::kInvalidArgument, "priority " + std::to_string(priority) +
-                                                    " is outside " + std::to_string(kMinPriority) +
-                                                    " .. " + std::to_string(kMaxPriority));
-  }
-  for (std::int32_t i = 0; i < requests.num_requests(); ++i) {
-    const std::int32_t num_tokens = requests.TokensOf(i, 1);
-    if (num_tokens > limits_.max_instruction_tokens) {
-      return Status(StatusCode::kTooLarge, "instruction " + std::to_string(i) + " has " +
-                                               std::to_string(num_tokens) + " tokens, at most " +
-                                               std::to_string(limits_.max_instruction_tokens) +
-                                               " fit; shorten it");
-    }
-  }
-  if (requests.num_requests() > options_.max_queue_requests ||
-      requests.num_tokens() > options_.max_queue_tokens) {
-    return Status(StatusCode::kTooLarge,
-                  "a list of " + std::to_string(requests.num_requests()) + " requests with " +
-                      std::to_string(requests.num_tokens()) + " tokens exceeds the whole queue (" +
-                      std::to_string(options_.max_queue_requests) + " requests, " +
-                      std::to_string(options_.max_queue_tokens) +
-                      " tokens); submit it in parts or enlarge the queue");
-  }
-  return Status();
-}
-
-Status SchedulerState::CheckRoom(const Submission& submission, std::int64_t now_us) {
-  if (closed_ || draining_) return ShuttingDown();
-  if (submission.sequence_ != 0) {
-    return Status(StatusCode::kInvalidArgument,
-                  "this submission was submitted before; make another");
-  }
-  if (submission.deadline_us() <= now_us) {
-    return Status(StatusCode::kDeadlineExceeded, "the deadline had passed before the request came");
-  }
-  const auto has_room = [&]() MODELSAT_REQUIRES(mutex_) {
-    return stats_.queued_requests + submission.num_requests() <= options_.max_queue_requests &&
-           stats_.queued_tokens + submission.requests().num_tokens() <= options_.max_queue_tokens;
-  };
-  if (!has_room()) Expire(now_us);  // the timekeeper may be about to make room
-  if (!has_room()) {
-    return Status(StatusCode::kOverloaded,
-                  std::to_string(stats_.queued_requests) + " requests with " +
-                      std::to_string(stats_.queued_tokens) +
-                      " tokens are waiting; try again later or send fewer requests");
-  }
-  return Status();
-}
-
-void SchedulerState::Admit(const std::shared_ptr<Submission>& submission, std::int64_t now_us) {
-  Submission* const s = submission.get();
-  s->sequence_ = next_sequence_++;
-  s->admitted_us_ = now_us;
-  s->self_ = submission;
-  ++stats_.unanswered_submissions;
-  if (s->num_requests() == 0) {
-    HandOver(std::move(s->self_));
-    return;
-  }
-  queue_.PushBack(s);
-  stats_.accepted += s->num_requests();
-  stats_.queued_requests += s->num_requests();
-  stats_.queued_tokens += s->requests().num_tokens();
-  if (s->deadline_us() != kNever) {
-    wheel_.Insert(s, now_us);
-    if (s->deadline_us() < timekeeper_wakes_us_) {
-      timekeeper_wakes_us_ = s->deadline_us();
-      timekeeper_condition_.NotifyOne();
-    }
-  }
 }
 
 // ------------------------------------------------------------------------------------ Answers

@@ -11,6 +11,7 @@
 #include "modelsat/fork_guard.h"
 #include "modelsat/request_queue.h"
 #include "modelsat/scheduler.h"
+#include "modelsat/service_estimate.h"
 
 namespace modelsat {
 
@@ -27,12 +28,28 @@ struct FormingBatch {
   std::vector<Slice> slices;
   std::int32_t num_requests = 0;
   std::int32_t num_tokens = 0;
-  std::shared_ptr<Batch> packed;  // holds the first num_packed_slices slices
+  std::int64_t deadline_us = kNever;  // of its most urgent request
+  std::shared_ptr<Batch> packed;      // holds the first num_packed_slices slices
   std::size_t num_packed_slices = 0;
+
+  // Tokens, and one inquiry row per request and candidate: the unit of ServiceEstimate.
+  std::int64_t num_rows() const;
 
   void Add(Slice slice);
   void Pack();
 };
+
+// What a caller asks for: so many requests, all of them or none.
+struct Demand {
+  std::int32_t requests;
+  std::int64_t tokens;
+  std::int32_t candidates;
+  int priority;
+  std::int64_t deadline_us;
+};
+
+// What a request is answered after Close and Drain.
+Status ShuttingDown();
 
 // Three threads work here, each with one job:
 //   executor    takes batches and scores them; forms a batch itself when none is prefetched
@@ -48,6 +65,7 @@ class SchedulerState : public std::enable_shared_from_this<SchedulerState> {
 
   void Start();
   Status Submit(const std::shared_ptr<Submission>& submission) MODELSAT_EXCLUDES(mutex_);
+  Status Ask(Demand demand) MODELSAT_EXCLUDES(mutex_);  // demand.tokens are not known yet
   bool Cancel(const std::shared_ptr<Submission>& submission) MODELSAT_EXCLUDES(mutex_);
   bool Drain(std::int64_t time_us) MODELSAT_EXCLUDES(mutex_);
   void Close() MODELSAT_EXCLUDES(mutex_);
@@ -65,14 +83,20 @@ class SchedulerState : public std::enable_shared_from_this<SchedulerState> {
   void RunTimekeeper() MODELSAT_EXCLUDES(mutex_);
 
   // Admission.
-  Status CheckSize(const Submission& submission) const;
-  Status CheckRoom(const Submission& submission, std::int64_t now_us) MODELSAT_REQUIRES(mutex_);
+  Status CheckForm(const Submission& submission) const;
+  Status CheckRoom(const Demand& demand, std::int64_t now_us) MODELSAT_REQUIRES(mutex_);
+  Status CheckTime(const Demand& demand, std::int64_t now_us) MODELSAT_REQUIRES(mutex_);
+  std::int64_t NumBatches(std::int64_t requests, std::int64_t tokens) const;
+  std::int64_t RunningForUs(std::int64_t now_us) const MODELSAT_REQUIRES(mutex_);
   void Admit(const std::shared_ptr<Submission>& submission, std::int64_t now_us)
       MODELSAT_REQUIRES(mutex_);
 
   // Batches.
-  void Select(FormingBatch* batch) MODELSAT_REQUIRES(mutex_);
-  void Take(FormingBatch* batch) MODELSAT_REQUIRES(mutex_);
+  void Select(FormingBatch* batch, std::int64_t now_us, std::int64_t start_us)
+      MODELSAT_REQUIRES(mutex_);
+  bool DropIfHopeless(Submission* submission, std::int32_t first, std::int64_t now_us)
+      MODELSAT_REQUIRES(mutex_);
+  void Take(FormingBatch* batch, std::int64_t now_us) MODELSAT_REQUIRES(mutex_);
   void Execute(FormingBatch* batch) MODELSAT_EXCLUDES(mutex_);
   Status Score(FormingBatch* batch);
 
@@ -94,6 +118,8 @@ class SchedulerState : public std::enable_shared_from_this<SchedulerState> {
   Mutex mutex_;
   RequestQueue queue_ MODELSAT_GUARDED_BY(mutex_);
   DeadlineWheel wheel_ MODELSAT_GUARDED_BY(mutex_);
+  ServiceEstimate estimate_ MODELSAT_GUARDED_BY(mutex_);
+  std::int64_t running_until_us_ MODELSAT_GUARDED_BY(mutex_) = 0;  // of the running batch, expected
   FormingBatch prefetched_ MODELSAT_GUARDED_BY(mutex_);
   Prefetch prefetch_ MODELSAT_GUARDED_BY(mutex_) = Prefetch::kNone;
   Finished handed_over_ MODELSAT_GUARDED_BY(mutex_);  // for the assistant to deliver

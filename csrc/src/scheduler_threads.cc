@@ -21,8 +21,9 @@ void SchedulerState::RunExecutor() {
       MutexLock lock(&mutex_);
       for (;;) {
         if (prefetch_ != Prefetch::kPacking) {
-          Expire(clock_->NowUs());
-          Take(&batch);
+          const std::int64_t now_us = clock_->NowUs();
+          Expire(now_us);
+          Take(&batch, now_us);
           if (!batch.slices.empty()) break;
           if (closed_) {
             executor_ended_ = true;
@@ -41,9 +42,12 @@ void SchedulerState::RunExecutor() {
 }
 
 // Adds waiting requests to the batch in the order of service, until the next one does not fit or
-// has another candidate table: overtaking would break FIFO.
-void SchedulerState::Select(FormingBatch* batch) {
+// has another candidate table: overtaking would break FIFO. `start_us` is when the batch is
+// expected to start.
+void SchedulerState::Select(FormingBatch* batch, std::int64_t now_us, std::int64_t start_us) {
   while (Submission* s = queue_.Front()) {
+    // Unless a part of it stands in a batch that has not started.
+    if (s->selected_ == s->taken_ && DropIfHopeless(s, s->selected_, now_us)) continue;
     if (batch->table != nullptr && batch->table != s->table()) return;
     const std::vector<std::int32_t>& cu_seqlens = s->requests().cu_seqlens();
     const std::int64_t last_token =
@@ -54,21 +58,46 @@ void SchedulerState::Select(FormingBatch* batch) {
         static_cast<std::int32_t>(fits_end - cu_seqlens.begin()) - 1 - s->selected_,
         limits_.max_batch_requests - batch->num_requests);
     if (fits == 0) return;
+    if (batch->deadline_us != kNever && options_.deadline_margin > 0) {
+      const std::int64_t rows = batch->num_rows() + s->requests().TokensOf(s->selected_, fits) +
+                                std::int64_t{fits} * s->table()->num_candidates();
+      if (start_us + estimate_.CautiousUs(1, rows) > batch->deadline_us) return;
+    }
     batch->Add({s->self_, s->selected_, fits});
-    s->selected_ += fits;
-    if (s->selected_ == s->num_requests()) queue_.Remove(s);
+    queue_.Select(s, fits);
   }
+}
+
+// Answers a submission as late if even a fast executor would not finish its requests from `first`
+// on by its deadline, were they to start now; returns whether it did.
+bool SchedulerState::DropIfHopeless(Submission* s, std::int32_t first, std::int64_t now_us) {
+  if (s->deadline_us() == kNever || options_.deadline_margin <= 0) return false;
+  const std::int32_t count = s->num_requests() - first;
+  const std::int64_t tokens = s->requests().TokensOf(first, count);
+  const std::int64_t rows = tokens + std::int64_t{count} * s->table()->num_candidates();
+  if (now_us + estimate_.FastestUs(NumBatches(count, tokens), rows) <= s->deadline_us()) {
+    return false;
+  }
+  if (stats_.executing_requests == 0) estimate_.Doubt();
+  Fail(s, s->resolved_,
+       Status(StatusCode::kDeadlineExceeded,
+              "the deadline can no longer be met; allow more time or less load"),
+       now_us);
+  return true;
 }
 
 // Moves the prefetched batch, less what was answered meanwhile and plus what came meanwhile, to the
 // executor. Leaves `batch` empty when nothing waits.
-void SchedulerState::Take(FormingBatch* batch) {
-  FormingBatch prefetched = std::exchange(prefetched_, FormingBatch());
-  prefetch_ = Prefetch::kNone;
-  stats_.prefetched_requests = 0;
+void SchedulerState::Take(FormingBatch* batch, std::int64_t now_us) {
   const auto answered = [](const Slice& slice) {
     return slice.first >= slice.submission->tail_begin_;
   };
+  for (const Slice& slice : prefetched_.slices) {
+    if (!answered(slice)) DropIfHopeless(slice.submission.get(), slice.first, now_us);
+  }
+  FormingBatch prefetched = std::exchange(prefetched_, FormingBatch());
+  prefetch_ = Prefetch::kNone;
+  stats_.prefetched_requests = 0;
   if (std::none_of(prefetched.slices.begin(), prefetched.slices.end(), answered)) {
     *batch = std::move(prefetched);
   } else {  // packed again without them, so that the executor does no work that nobody wants
@@ -77,7 +106,8 @@ void SchedulerState::Take(FormingBatch* batch) {
     }
   }
 
-  Select(batch);
+  Select(batch, now_us, now_us);
+  running_until_us_ = now_us + estimate_.TypicalUs(1, batch->num_rows());
   for (const Slice& slice : batch->slices) slice.submission->taken_ = slice.first + slice.count;
   stats_.queued_requests -= batch->num_requests;
   stats_.queued_tokens -= batch->num_tokens;
@@ -138,6 +168,7 @@ void SchedulerState::Execute(FormingBatch* batch) {
     ++stats_.batches;
     if (!status.ok()) ++stats_.failed_batches;
     stats_.executing_requests = 0;
+    if (status.ok()) estimate_.Record(batch->num_rows(), execute_us);
     stats_.execute_us.Record(execute_us);
     stats_.batch_requests.Record(batch->num_requests);
     stats_.batch_tokens.Record(batch->num_tokens);
@@ -183,7 +214,8 @@ void SchedulerState::RunAssistant() {
       lock.Lock();
     } else if (stats_.executing_requests > 0 && prefetch_ == Prefetch::kNone && !queue_.empty()) {
       FormingBatch batch;
-      Select(&batch);
+      const std::int64_t now_us = clock_->NowUs();
+      Select(&batch, now_us, std::max(now_us, running_until_us_));
       stats_.prefetched_requests = batch.num_requests;
       // Kept here too while it is packed, so that Close finds what left the queue.
       prefetched_.slices = batch.slices;

@@ -19,6 +19,7 @@ class Candidates:
         profiles: the first zoo, may be empty.
         encoder: encodes those that join.
         require_open: raises when the engine is closed.
+        prepare: called with a snapshot before requests see it.
 
     Raises:
         CandidateError: two profiles share a name.
@@ -26,12 +27,18 @@ class Candidates:
     """
 
     def __init__(
-        self, profiles: Iterable[CapabilityProfile], encoder: Encoder, require_open: Callable[[], None]
+        self,
+        profiles: Iterable[CapabilityProfile],
+        encoder: Encoder,
+        require_open: Callable[[], None],
+        prepare: Callable[[CandidateTable], None],
     ) -> None:
         self._encoder = encoder
         self._require_open = require_open
+        self._prepare = prepare
         self._changing = threading.Lock()
         self._table = CandidateTable.build(profiles, encoder)
+        self._prepare(self._table)
 
     @property
     def table(self) -> CandidateTable:
@@ -93,4 +100,6 @@ class Candidates:
     def _swap(self, change: Callable[[CandidateTable], CandidateTable]) -> None:
         self._require_open()
         with self._changing:  # one change at a time, each on the snapshot that the last one left
-            self._table = change(self._table)
+            table = change(self._table)
+            self._prepare(table)
+            self._table = table

@@ -16,8 +16,9 @@ class RoutingDecision:
         probability: its probability of answering correctly, calibrated.
         probabilities: every candidate's, by name, in column order.
         policy: the policy with its parameters, as ``CheapestAbove(threshold=0.6)``.
-        timing_us: ``tokenise``, ``queue``, ``execute``, ``total``. For a decision out of ``route_many``, ``tokenise``
-            is this instruction's own and the others are those of the whole call.
+        timing_us: ``tokenise``; ``queue``, from admission to the start of the batch; ``execute``, of that batch;
+            ``total``, from the beginning of the call to its answer. For a decision out of ``route_many`` the first
+            three are this instruction's own, and ``total`` is that of the whole call.
         truncated: whether the instruction was longer than the router reads, and cut.
         instruction_tokens: tokens of the instruction before any cut; a lower bound for a long text that was cut.
         ignored_parts: kinds of chat content the router cannot read and left out, such as ``image_url``.

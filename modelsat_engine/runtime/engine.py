@@ -1,48 +1,43 @@
-"""The engine: loads a router, keeps its zoo, scores and routes instructions from any number of threads."""
+"""The engine: loads a router, keeps its zoo, scores and routes instructions from any number of threads and loops."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
+from modelsat_engine import _core
 from modelsat_engine.aptitude import CapabilityProfile, load_zoo
-from modelsat_engine.errors import CandidateError, ExecutorError, InstructionError, PolicyError
+from modelsat_engine.errors import CandidateError, ExecutorError, OptionError
 from modelsat_engine.export.bundle import Bundle
-from modelsat_engine.runtime.candidate_table import CandidateTable
+from modelsat_engine.runtime.call import Call, checked_policy
+from modelsat_engine.runtime.call_options import CallOptions, as_list, is_whole_number
 from modelsat_engine.runtime.candidates import Candidates
 from modelsat_engine.runtime.capability import CapabilityEncoder
 from modelsat_engine.runtime.decision import RoutingDecision
-from modelsat_engine.runtime.executors import Executor, PackedBatch, create_executor
-from modelsat_engine.runtime.instruction import Instruction, InstructionTokenizer, TokenisedInstruction
-from modelsat_engine.runtime.policies import HighestProbability, Policy
+from modelsat_engine.runtime.dispatch import Answers, Dispatcher
+from modelsat_engine.runtime.executors import Executor, ExecutorLimits, create_executor
+from modelsat_engine.runtime.instruction import Instruction, InstructionTokenizer
+from modelsat_engine.runtime.lifetime import Lifetime
+from modelsat_engine.runtime.policies import Policy
 from modelsat_engine.runtime.statistics import Statistics
 
 __all__ = ["Engine", "RoutingDecision"]
 
 Mode = Literal["latency", "throughput"]
-_T = TypeVar("_T")
-_DEFAULT_POLICY = HighestProbability()
-
-
-@dataclass
-class _Timing:
-    """Where the time of one call went, in us."""
-
-    started: float
-    queue_us: float = 0.0
-    execute_us: float = 0.0
-
-    @property
-    def total_us(self) -> float:
-        return (time.perf_counter() - self.started) * 1e6
+DEFAULT_MAX_QUEUE = 65_536
+_LARGEST_MAX_QUEUE = 1 << 30
+# In latency mode a request waits at most for the batch that runs, so batches are kept short there; in throughput mode
+# they are as large as the executor takes (64 instructions and 8,192 tokens for onnxruntime).
+_LATENCY_BATCH_REQUESTS = 4
+_LATENCY_BATCH_TOKENS = 512
+# A list is tokenised on the event loop in stretches of about this long, with the loop's other work between them.
+_LOOP_STRETCH_US = 1000.0
 
 
 class Engine:
@@ -52,28 +47,39 @@ class Engine:
         bundle: the router's files and provenance.
         candidates: the zoo, which may change at any time.
         executor: name of the executor in use.
-        threads: threads inside one run of it.
+        threads: threads inside one run of it; one batch runs at a time.
+        mode: what batches are made for.
+        max_queue: instructions that may wait for the executor.
     """
 
     def __init__(
-        self, bundle: Bundle, zoo: Iterable[CapabilityProfile], executor: Executor, threads: int, mode: Mode
+        self,
+        bundle: Bundle,
+        zoo: Iterable[CapabilityProfile],
+        executor: Executor,
+        threads: int,
+        mode: Mode,
+        max_queue: int = DEFAULT_MAX_QUEUE,
     ) -> None:
         self.bundle = bundle
         self.threads = threads
         self.mode = mode
+        self.max_queue = max_queue
         self._executor = executor
         self._tokenizer = InstructionTokenizer.from_file(
             bundle.file("tokenizer.json"), executor.limits().max_instruction_tokens
         )
         self._statistics = Statistics()
-        self._state = threading.Condition()  # guards _closed, _in_flight, _pool
-        self._closed = False
-        self._in_flight = 0
-        self._pool: ThreadPoolExecutor | None = None
-        # More runs at once than processors would only slow each other down; the rest wait, which is the queue time.
-        self._concurrency = max(1, _usable_cpu_count() // threads)
-        self._turn = threading.BoundedSemaphore(self._concurrency)
-        self.candidates = Candidates(zoo, CapabilityEncoder(bundle, self._tokenizer, threads), self._require_open)
+        self._lifetime = Lifetime()
+        self._closing = threading.Lock()  # guards _freed
+        self._freed = False
+        self._dispatcher = Dispatcher(executor, _batch_bounds(executor.limits(), mode), max_queue)
+        self.candidates = Candidates(
+            zoo,
+            CapabilityEncoder(bundle, self._tokenizer, threads),
+            self._lifetime.require_open,
+            self._dispatcher.prepare,
+        )
 
     @classmethod
     def load(
@@ -84,6 +90,7 @@ class Engine:
         executor: str = "auto",
         threads: int | None = None,
         mode: Mode = "latency",
+        max_queue: int = DEFAULT_MAX_QUEUE,
     ) -> Engine:
         """Load a router.
 
@@ -92,118 +99,200 @@ class Engine:
             zoo: capability profiles, or the path of a zoo file; None is the bundle's own zoo. May be empty.
             executor: "auto" takes the best one that can be used here; or a name of ``available_executors()``.
             threads: threads inside one run; None is 1 for latency and every usable CPU for throughput.
-            mode: "latency" for single requests, "throughput" for long lists.
+            mode: "latency" for single requests: batches of at most 4 instructions and 512 tokens (or one of the
+                longest instructions, if that is more), so that a request never waits long behind a batch.
+                "throughput" for long lists: batches as large as the executor takes.
+            max_queue: instructions that may wait for the executor, of all calls together; a longer list than that
+                is ``TooLarge``. It bounds memory (2 KB an instruction at most); waiting is bounded by deadlines.
 
         Raises:
             BundleError: the bundle is incomplete, changed, or of another format version.
             ProfileError, CandidateError: a profile does not fit, or two share a name.
             ExecutorError: the executor is unknown or cannot be used here, or threads or mode is out of range.
+            OptionError: max_queue is out of range.
         """
         if mode not in get_args(Mode):
             raise ExecutorError(f"mode is {mode!r}; use 'latency' or 'throughput'")
         if threads is None:
             threads = 1 if mode == "latency" else _usable_cpu_count()
         _require_thread_count(threads)
+        _require_queue_bound(max_queue)
         bundle = path if isinstance(path, Bundle) else Bundle.load(path)
         if zoo is None:
             zoo = bundle.zoo
         elif isinstance(zoo, (str, Path)):
             zoo = load_zoo(zoo)
-        return cls(bundle, zoo, create_executor(executor, bundle, threads), threads, mode)
+        return cls(bundle, zoo, create_executor(executor, bundle, threads), threads, mode, max_queue)
 
     @property
     def executor(self) -> str:
         """Name of the executor in use."""
         return self._executor.name
 
-    def score(self, instructions: Iterable[Instruction]) -> np.ndarray:
+    def score(
+        self, instructions: Iterable[Instruction], *, deadline_ms: float | None = None, priority: int = 0
+    ) -> np.ndarray:
         """Probability of every candidate for every instruction.
+
+        A list is admitted whole or refused whole, and served in turn: who comes later with the same priority waits
+        for all of it.
 
         Args:
             instructions: texts, or conversations in the OpenAI message format; B of them, B >= 0.
+            deadline_ms: from now; an answer that is not there by then is not waited for. None waits for as long as it
+                takes. Covers the whole list.
+            priority: -3 to 3, higher is served earlier; one level is worth 100 ms of waiting.
 
         Returns:
             float32 ``[B, M]``, C-contiguous, columns in the order of ``engine.candidates.names``.
 
         Raises:
             InstructionError: one text instead of a list, or an instruction that cannot be read (its index is named).
-            ExecutorError: the engine is closed, or the executor failed.
+            OptionError: the deadline or the priority is out of range.
+            Overloaded: the queue is full, or too much waits in it for this deadline; said at once.
+            TooLarge: the list is longer than the queue.
+            DeadlineExceeded: the deadline passed first, or cannot be met any more; said then, also while the executor
+                is busy.
+            ExecutorError: the executor failed on a batch with one of these instructions.
+            ShuttingDown, ForkedProcess: the engine is closed, or was loaded before this process was forked.
         """
-        with _InFlight(self):
-            return self._score(instructions)
+        options = CallOptions.of(deadline_ms, priority)
+        with self._lifetime.call(), self._counted():
+            call = self._begin(as_list(instructions, "score"), options, named=True)
+            return self._count(call, self._run(call)).probabilities
 
-    def route(self, instruction: Instruction, *, policy: Policy | None = None) -> RoutingDecision:
+    def route(
+        self,
+        instruction: Instruction,
+        *,
+        policy: Policy | None = None,
+        deadline_ms: float | None = None,
+        priority: int = 0,
+    ) -> RoutingDecision:
         """Choose a candidate for one instruction.
 
         Args:
             instruction: a text, or a conversation in the OpenAI message format.
             policy: None is :class:`HighestProbability`.
+            deadline_ms, priority: see :meth:`score`.
 
         Raises:
             InstructionError: the instruction cannot be read.
             CandidateError: the zoo is empty.
             PolicyError: the policy needs a price that a candidate lacks.
-            ExecutorError: the engine is closed, or the executor failed.
+            OptionError, Overloaded, TooLarge, DeadlineExceeded, ExecutorError, ShuttingDown, ForkedProcess: as
+                :meth:`score`.
         """
-        with _InFlight(self):
-            return self._route([instruction], policy, named=False)[0]
+        options = CallOptions.of(deadline_ms, priority)
+        with self._lifetime.call(), self._counted():
+            policy = checked_policy(policy)
+            call = self._begin([instruction], options, named=False, routes=True)
+            return self._decide(call, self._run(call), policy)[0]
 
-    def route_many(self, instructions: Iterable[Instruction], *, policy: Policy | None = None) -> list[RoutingDecision]:
+    def route_many(
+        self,
+        instructions: Iterable[Instruction],
+        *,
+        policy: Policy | None = None,
+        deadline_ms: float | None = None,
+        priority: int = 0,
+    ) -> list[RoutingDecision]:
         """Choose a candidate for each of many instructions; all see the same snapshot of the zoo.
 
         Raises:
             InstructionError: one text instead of a list, or an instruction that cannot be read (its index is named).
-            CandidateError, PolicyError, ExecutorError: as :meth:`route`.
+            CandidateError, PolicyError: as :meth:`route`.
+            OptionError, Overloaded, TooLarge, DeadlineExceeded, ExecutorError, ShuttingDown, ForkedProcess: as
+                :meth:`score`.
         """
-        with _InFlight(self):
-            return self._route(instructions, policy, named=True)
+        options = CallOptions.of(deadline_ms, priority)
+        with self._lifetime.call(), self._counted():
+            policy = checked_policy(policy)
+            call = self._begin(as_list(instructions, "route_many"), options, named=True, routes=True)
+            return self._decide(call, self._run(call), policy)
 
-    async def ascore(self, instructions: Iterable[Instruction]) -> np.ndarray:
-        """:meth:`score` without blocking the event loop."""
-        return await self._in_thread(lambda: self._score(instructions))
+    async def ascore(
+        self, instructions: Iterable[Instruction], *, deadline_ms: float | None = None, priority: int = 0
+    ) -> np.ndarray:
+        """:meth:`score` on the running event loop. Cancelling the awaiting task cancels its requests."""
+        options = CallOptions.of(deadline_ms, priority)
+        self._lifetime.require_open()
+        with self._counted():
+            call = self._begin(as_list(instructions, "ascore"), options, named=True)
+            return self._count(call, await self._arun(call)).probabilities
 
-    async def aroute(self, instruction: Instruction, *, policy: Policy | None = None) -> RoutingDecision:
-        """:meth:`route` without blocking the event loop."""
-        return await self._in_thread(lambda: self._route([instruction], policy, named=False)[0])
+    async def aroute(
+        self,
+        instruction: Instruction,
+        *,
+        policy: Policy | None = None,
+        deadline_ms: float | None = None,
+        priority: int = 0,
+    ) -> RoutingDecision:
+        """:meth:`route` on the running event loop. Cancelling the awaiting task cancels its request."""
+        options = CallOptions.of(deadline_ms, priority)
+        self._lifetime.require_open()
+        with self._counted():
+            policy = checked_policy(policy)
+            call = self._begin([instruction], options, named=False, routes=True)
+            return self._decide(call, await self._arun(call), policy)[0]
 
     def stats(self) -> dict[str, Any]:
-        """What happened since the engine was loaded.
+        """What happened since the engine was loaded; readable after it was closed.
 
         Returns:
-            requests (calls), instructions, tokens (after cuts), truncated, errors; latency_us of calls (n, mean, p50,
-            p90, p99, max, buckets); table_version, candidates, executor, bundle, mode, threads.
+            Of calls: requests, instructions, tokens (after cuts), truncated, errors; latency_us (n, mean, p50, p90,
+            p99, max, buckets).
+
+            Of the scheduler, in instructions: queued_requests, queued_tokens, prefetched_requests, executing_requests
+            now; accepted, accepted_tokens, rejected and answered by reason, cancelled, late (late_in_queue,
+            late_in_execution), batches, failed_batches since the start; histograms batch_requests, batch_tokens,
+            batch_fill_percent, queue_us, execute_us (count, sum, max, p50, p90, p99, buckets).
+
+            And table_version, candidates, executor, bundle, mode, threads, max_queue.
+
+        Raises:
+            ForkedProcess: the engine was loaded before this process was forked.
         """
+        self._lifetime.require_same_process()
         table = self.candidates.table
         return {
             **self._statistics.to_json(),
+            **self._dispatcher.stats(),
             "table_version": table.version,
             "candidates": len(table),
             "executor": self.executor,
             "bundle": self.bundle.label,
             "mode": self.mode,
             "threads": self.threads,
+            "max_queue": self.max_queue,
         }
 
     def warmup(self) -> None:
-        """Run a short, a usual and the longest instruction once, so that the first request finds everything loaded.
+        """Run a short, some usual and the longest instruction, so that the first request finds everything loaded.
 
         Raises:
-            ExecutorError: the engine is closed, or the executor failed.
+            Overloaded, ExecutorError, ShuttingDown, ForkedProcess: as :meth:`score`.
         """
-        with _InFlight(self):
-            for words in (4, 60, self._tokenizer.max_tokens):
-                tokenised = self._tokenizer.tokenise("a " * words)
-                self._run([tokenised], self.candidates.table, _Timing(time.perf_counter()))
+        with self._lifetime.call():
+            for words in (4, 60, self._tokenizer.max_tokens, 60):
+                self._run(self._begin(["a " * words], CallOptions.of(None, 0), named=False))
 
     def close(self) -> None:
-        """Let the requests in flight finish, then free everything. Closing twice is fine."""
-        with self._state:
-            self._closed = True
-            self._state.wait_for(lambda: self._in_flight == 0)
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(wait=True)
-        self._executor.close()
+        """Let the requests in flight finish, then free everything. Closing twice is fine.
+
+        New calls are refused from now on. Blocking calls in flight are answered in full, and so is everything that
+        the scheduler has accepted of calls on event loops. In a forked child it does nothing: the threads stayed in
+        the parent.
+        """
+        if self._lifetime.forked:
+            return
+        self._lifetime.shut()
+        with self._closing:
+            if not self._freed:
+                self._dispatcher.close()
+                self._executor.close()
+                self._freed = True
 
     def __enter__(self) -> Engine:
         return self
@@ -212,181 +301,75 @@ class Engine:
         self.close()
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else f"{len(self.candidates)} candidates"
+        state = "closed" if self._lifetime.closed else f"{len(self.candidates)} candidates"
         return f"Engine({self.bundle.label}, {state}, {self.executor})"
 
-    def _score(self, instructions: Iterable[Instruction]) -> np.ndarray:
-        timing = _Timing(time.perf_counter())
-        try:
-            tokenised, _ = self._tokenise(_as_list(instructions, "score"), named=True)
-            scores = self._run(tokenised, self.candidates.table, timing)
-        except BaseException:
-            self._statistics.failed()
-            raise
-        self._count(tokenised, timing)
-        return scores
+    def _begin(
+        self, instructions: list[Instruction], options: CallOptions, *, named: bool, routes: bool = False
+    ) -> Call:
+        """A call over the zoo of this moment."""
+        table = self.candidates.table
+        if len(table):
+            # A refusal should be cheap, so it comes before the work of tokenising.
+            self._dispatcher.ask(len(instructions), table, options)
+        elif routes:
+            raise CandidateError("the zoo is empty: add a candidate before routing")
+        return Call(options, table, instructions, named)
 
-    def _route(
-        self, instructions: Iterable[Instruction], policy: Policy | None, *, named: bool
-    ) -> list[RoutingDecision]:
-        timing = _Timing(time.perf_counter())
-        policy = _DEFAULT_POLICY if policy is None else policy
-        try:
-            if not callable(getattr(policy, "choose", None)) or isinstance(policy, type):
-                raise PolicyError(f"policy is {policy!r}; use a policy such as CheapestAbove(threshold=0.7)")
-            table = self.candidates.table
-            if not len(table):
-                raise CandidateError("the zoo is empty: add a candidate before routing")
-            tokenised, tokenise_us = self._tokenise(_as_list(instructions, "route_many"), named=named)
-            scores = self._run(tokenised, table, timing)  # [B, M]
-            columns = np.asarray(policy.choose(scores, table))  # [B]
-            if columns.shape != (len(tokenised),) or ((columns < 0) | (columns >= len(table))).any():
-                raise PolicyError(f"{policy} must choose one of {len(table)} columns for each instruction")
-        except BaseException:
-            self._statistics.failed()
-            raise
-        total_us = self._count(tokenised, timing)
-        return [
-            RoutingDecision(
-                candidate=table.names[column],
-                probability=row[column],
-                probabilities=dict(zip(table.names, row, strict=True)),
-                policy=repr(policy),
-                timing_us={
-                    "tokenise": round(own_us, 1),
-                    "queue": round(timing.queue_us, 1),
-                    "execute": round(timing.execute_us, 1),
-                    "total": round(total_us, 1),
-                },
-                truncated=instruction.truncated,
-                instruction_tokens=instruction.total_tokens,
-                ignored_parts=instruction.ignored_parts,
-                bundle=self.bundle.label,
-                executor=self.executor,
-            )
-            for instruction, own_us, column, row in zip(
-                tokenised, tokenise_us, columns.tolist(), scores.tolist(), strict=True
-            )
-        ]
+    def _run(self, call: Call) -> Answers:
+        for _ in call.tokenise(self._tokenizer):
+            pass
+        return self._dispatcher.score(call.token_ids, call.table, call.options)
 
-    def _tokenise(
-        self, instructions: Sequence[Instruction], *, named: bool
-    ) -> tuple[list[TokenisedInstruction], list[float]]:
-        """Tokenise each; also how long each took, in us."""
-        tokenised: list[TokenisedInstruction] = []
-        took_us: list[float] = []
-        for index, instruction in enumerate(instructions):
-            started = time.perf_counter()
-            try:
-                tokenised.append(self._tokenizer.tokenise(instruction))
-            except InstructionError as error:
-                raise InstructionError(f"instruction {index}: {error}") if named else error from None
-            took_us.append((time.perf_counter() - started) * 1e6)
-        return tokenised, took_us
+    async def _arun(self, call: Call) -> Answers:
+        stretch_us = 0.0
+        for took_us in call.tokenise(self._tokenizer):
+            stretch_us += took_us
+            if stretch_us > _LOOP_STRETCH_US and len(call.tokenised) < len(call.instructions):
+                stretch_us = 0.0
+                await asyncio.sleep(0)
+        return await self._dispatcher.ascore(call.token_ids, call.table, call.options)
 
-    def _run(self, instructions: Sequence[TokenisedInstruction], table: CandidateTable, timing: _Timing) -> np.ndarray:
-        """Score instructions in batches that keep the executor's limits -> float32 ``[B, M]``."""
-        scores = np.empty((len(instructions), len(table)), np.float32)  # [B, M]
-        limits = self._executor.limits()
-        start = 0
-        while start < len(instructions):
-            stop, tokens = start, 0
-            while stop < len(instructions) and stop - start < limits.max_batch_requests:
-                tokens += len(instructions[stop].token_ids)
-                if tokens > limits.max_batch_tokens and stop > start:
-                    break
-                stop += 1
-            batch = PackedBatch.pack([instruction.token_ids for instruction in instructions[start:stop]])
-            queued = time.perf_counter()
-            with self._turn:
-                began = time.perf_counter()
-                scores[start:stop] = self._execute(batch, table)
-            timing.queue_us += (began - queued) * 1e6
-            timing.execute_us += (time.perf_counter() - began) * 1e6
-            start = stop
-        return scores
+    def _decide(self, call: Call, answers: Answers, policy: Policy) -> list[RoutingDecision]:
+        decisions = call.decide(answers, policy, self.bundle.label, self.executor)
+        self._count(call, answers)
+        return decisions
 
-    def _execute(self, batch: PackedBatch, table: CandidateTable) -> np.ndarray:
-        """The one place that calls the executor: score a batch and check what came back."""
-        scores = self._executor.score(batch, table)
-        if scores.shape != (len(batch), len(table)):
-            raise ExecutorError(
-                f"executor {self.executor} gave an array {scores.shape} for {len(batch)} instructions and "
-                f"{len(table)} candidates; report this as a bug of the executor"
-            )
-        wrong = ~((scores >= 0) & (scores <= 1))  # true for NaN too
-        if wrong.any():
-            row, column = np.argwhere(wrong)[0]
-            raise ExecutorError(
-                f"executor {self.executor} gave the probability {scores[row, column]} for {table.names[column]!r}: the "
-                "bundle or its runtime is broken; run 'modelsat doctor'"
-            )
-        return scores
-
-    def _count(self, instructions: Sequence[TokenisedInstruction], timing: _Timing) -> float:
-        total_us = timing.total_us
+    def _count(self, call: Call, answers: Answers) -> Answers:
+        """Count a call that was answered."""
         self._statistics.answered(
-            instructions=len(instructions),
-            tokens=sum(len(instruction.token_ids) for instruction in instructions),
-            truncated=sum(instruction.truncated for instruction in instructions),
-            latency_us=total_us,
+            instructions=len(call.tokenised),
+            tokens=sum(len(instruction.token_ids) for instruction in call.tokenised),
+            truncated=sum(instruction.truncated for instruction in call.tokenised),
+            latency_us=call.options.elapsed_us,
         )
-        return total_us
+        return answers
 
-    async def _in_thread(self, call: Callable[[], _T]) -> _T:
-        """Run ``call`` in the pool. A cancelled caller frees its place; work already begun runs to its end."""
-        self._enter()
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count the call as failed if it ends in an error."""
         try:
-            with self._state:
-                if self._pool is None:
-                    self._pool = ThreadPoolExecutor(2 * self._concurrency, thread_name_prefix="modelsat")
-                future: Future[_T] = self._pool.submit(call)
+            yield
         except BaseException:
-            self._leave()
+            self._statistics.failed()
             raise
-        future.add_done_callback(lambda _: self._leave())
-        return await asyncio.wrap_future(future)
-
-    def _enter(self) -> None:
-        with self._state:
-            self._require_open()
-            self._in_flight += 1
-
-    def _leave(self) -> None:
-        with self._state:
-            self._in_flight -= 1
-            self._state.notify_all()
-
-    def _require_open(self) -> None:
-        if self._closed:
-            raise ExecutorError("the engine is closed; load another one with Engine.load()")
 
 
-class _InFlight:
-    """One call that ``close`` waits for."""
+def _batch_bounds(limits: ExecutorLimits, mode: Mode) -> ExecutorLimits:
+    """Bounds of the scheduler's batches: the executor's, in latency mode tighter."""
+    if mode == "throughput":
+        return limits
+    tokens = max(_LATENCY_BATCH_TOKENS, limits.max_instruction_tokens)
+    return ExecutorLimits(
+        max_batch_requests=min(limits.max_batch_requests, _LATENCY_BATCH_REQUESTS),
+        max_batch_tokens=min(limits.max_batch_tokens, tokens),
+        max_instruction_tokens=limits.max_instruction_tokens,
+    )
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
-    def __enter__(self) -> None:
-        self._engine._enter()
-
-    def __exit__(self, *_: object) -> None:
-        self._engine._leave()
-
-
-def _as_list(instructions: Iterable[Instruction], method: str) -> list[Instruction]:
-    """The instructions of a call that takes many; one alone is refused, since a str is also a list of letters."""
-    if isinstance(instructions, str):
-        raise InstructionError(f"{method} takes a list of instructions; for one, write engine.{method}([text])")
-    if isinstance(instructions, (bytes, bytearray, Mapping)) or not isinstance(instructions, Iterable):
-        raise InstructionError(f"{method} takes a list of instructions, not {type(instructions).__name__}")
-    listed = list(instructions)
-    if listed and isinstance(listed[0], Mapping):
-        raise InstructionError(
-            f"{method} takes a list of conversations; for one list of chat messages, write engine.{method}([messages])"
-        )
-    return listed
+def _require_queue_bound(max_queue: object) -> None:
+    if not is_whole_number(max_queue, 1, _LARGEST_MAX_QUEUE):
+        raise OptionError(f"max_queue is {max_queue!r}; use a whole number of instructions, 1 or more")
 
 
 def _require_thread_count(threads: object) -> None:
@@ -396,6 +379,4 @@ def _require_thread_count(threads: object) -> None:
 
 def _usable_cpu_count() -> int:
     """CPUs this process may use at once, by affinity and cgroup quota."""
-    from modelsat_engine import _core
-
     return _core.usable_cpu_count()

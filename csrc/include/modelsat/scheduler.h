@@ -26,6 +26,12 @@ struct SchedulerOptions {
 
   // What one level of priority is worth in waiting time; 0 makes every priority equal.
   std::int64_t ageing_us = 100'000;
+
+  // A deadline is taken on only if the estimated time of the work ahead and of the request itself,
+  // so many times over, fits into it (ServiceEstimate; kOverloaded otherwise). The more, the more a
+  // machine may slow down before an accepted request is late. 0 takes on every deadline, and then
+  // no request is given up before its deadline has passed.
+  double deadline_margin = 1.5;
 };
 
 class SchedulerState;
@@ -34,6 +40,9 @@ class SchedulerState;
 // delays it. While the executor works, exactly one more batch is formed ahead; requests that come
 // before it starts still join it if they fit. Requests are served FIFO within a priority,
 // priorities age (RequestQueue), and a batch holds requests of one candidate table only.
+//
+// Deadlines shape batches: a batch grows no further than its most urgent request can afford, and a
+// request whose deadline cannot be met any more is answered as late instead of executed.
 //
 // Every accepted request is answered exactly once, whatever happens: with probabilities, by its
 // deadline (also while the executor is busy with it: its result is dropped then), by Cancel, by
@@ -61,6 +70,11 @@ class BatchScheduler {
   // kShuttingDown, kInvalidArgument, kForked.
   // A submission can be submitted once.
   Status Submit(const std::shared_ptr<Submission>& submission);
+
+  // What Submit would answer now to `num_requests` requests of the length usual so far, for callers
+  // who want to know before they tokenise. Admits nothing; counts a refusal among the rejected.
+  Status Ask(std::int32_t num_requests, std::int32_t num_candidates, int priority = 0,
+             std::int64_t deadline_us = kNever);
 
   // Answers what is not answered yet of an accepted submission with kCancelled, in constant time.
   // Queue places are free when it returns. False if there was nothing left to cancel.

@@ -49,6 +49,7 @@ struct SchedulerStats {
 
   // Since the start, in requests unless the name says otherwise.
   std::int64_t accepted = 0;
+  std::int64_t accepted_tokens = 0;
   std::array<std::int64_t, kNumStatusCodes> rejected{};  // by StatusCode, at admission
   std::array<std::int64_t, kNumStatusCodes> answered{};  // by StatusCode, of the accepted ones
   std::int64_t late_in_queue = 0;                        // deadline passed before execution,
