@@ -18,6 +18,9 @@ class CandidateTable {
   // object); its type is agreed between the executor and whoever builds the table.
   CandidateTable(std::int32_t num_candidates, std::int32_t hidden_size, std::uint64_t version,
                  std::shared_ptr<const void> payload);
+  virtual ~CandidateTable() = default;
+  CandidateTable(const CandidateTable&) = delete;
+  CandidateTable& operator=(const CandidateTable&) = delete;
 
   std::int32_t num_candidates() const { return num_candidates_; }  // M
   std::int32_t hidden_size() const { return hidden_size_; }        // D
