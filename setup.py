@@ -17,12 +17,13 @@ SOURCE_FOLDERS = ("csrc/src", "csrc/cpu", "csrc/bindings")
 # Translation units side by side; MODELSAT_BUILD_JOBS sets how many, otherwise one per processor.
 ParallelCompile("MODELSAT_BUILD_JOBS").install()
 
-posix_flags = [] if os.name == "nt" else ["-O3", "-g0", "-pthread", "-Wall", "-Wextra"]
+# Without -ffp-contract=off the instruction sets would round differently.
+posix_flags = [] if os.name == "nt" else ["-O3", "-g0", "-pthread", "-Wall", "-Wextra", "-ffp-contract=off"]
 core = Pybind11Extension(
     "modelsat_engine._core",
     sources=sorted(path for folder in SOURCE_FOLDERS for path in glob(f"{folder}/*.cc")),
     depends=sorted(glob("csrc/**/*.h", recursive=True)),
-    include_dirs=["csrc/include"],
+    include_dirs=["csrc/include", "csrc"],
     cxx_std=17,
     extra_compile_args=posix_flags,
     extra_link_args=[] if os.name == "nt" else ["-pthread"],

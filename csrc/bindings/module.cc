@@ -5,4 +5,5 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   m.doc() = "The C++ part of modelsat_engine.";
   bind_cpu_features(m);
   bind_scheduler(m);
+  bind_native_executor(m);
 }

@@ -1,0 +1,23 @@
+// Where each instruction set's translation unit hands over its functions.
+
+#ifndef MODELSAT_CPU_KERNELS_INTERNAL_H_
+#define MODELSAT_CPU_KERNELS_INTERNAL_H_
+
+#include "cpu/kernels.h"
+
+// 64-bit x86 with a compiler that can target an instruction set per function.
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+#define MODELSAT_X86_KERNELS 1
+#endif
+
+namespace modelsat {
+
+const Kernels& PortableKernels();
+#if defined(MODELSAT_X86_KERNELS)
+const Kernels& Avx2Kernels();
+const Kernels& Avx512VnniKernels();
+#endif
+
+}  // namespace modelsat
+
+#endif  // MODELSAT_CPU_KERNELS_INTERNAL_H_

@@ -1,0 +1,45 @@
+#include "cpu/packing.h"
+
+#include <algorithm>
+
+namespace modelsat {
+
+AxisMap PaddedAxis(int size) {
+  AxisMap map(PadToLanes(size), -1);
+  for (int i = 0; i < size; ++i) map[i] = i;
+  return map;
+}
+
+AxisMap PaddedHeads(int heads, int head_size) {
+  const int width = PadToLanes(head_size);
+  AxisMap map(heads * width, -1);
+  for (int h = 0; h < heads; ++h) {
+    for (int i = 0; i < head_size; ++i) map[h * width + i] = h * head_size + i;
+  }
+  return map;
+}
+
+void PackWeights(const std::int8_t* weights, int in, const AxisMap& outs, const AxisMap& ins,
+                 std::int8_t* packed, std::int32_t* column_sums) {
+  constexpr int kInputsPerStep = 4;
+  const int panels_in_all = static_cast<int>(outs.size()) / kLanes;
+  for (int first = 0; first < panels_in_all; first += kPanelsPerGroup) {
+    const int channels = std::min(kPanelsPerGroup, panels_in_all - first) * kLanes;
+    for (int c = 0; c < channels; ++c) {
+      const int out = outs[first * kLanes + c];
+      std::int32_t sum = 0;
+      for (std::size_t k = 0; k < ins.size(); ++k) {
+        const bool padding = out < 0 || ins[k] < 0;
+        const std::int8_t weight =
+            padding ? std::int8_t{0} : weights[static_cast<std::int64_t>(out) * in + ins[k]];
+        const std::size_t step = k / kInputsPerStep;
+        packed[(step * channels + c) * kInputsPerStep + k % kInputsPerStep] = weight;
+        sum += weight;
+      }
+      column_sums[first * kLanes + c] = sum;
+    }
+    packed += static_cast<std::int64_t>(ins.size()) * channels;
+  }
+}
+
+}  // namespace modelsat

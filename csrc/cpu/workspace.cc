@@ -1,0 +1,70 @@
+#include "cpu/workspace.h"
+
+#include <algorithm>
+
+namespace modelsat {
+namespace {
+
+constexpr int kTokensPerPass = 128;
+constexpr int kInquiryRowsPerPass = 256;
+constexpr int kFeedForwardRows = 96;
+
+struct QuantizedPlaces {
+  QuantizedPlaces(Layout* layout, std::size_t rows, std::size_t width)
+      : values(layout->Reserve<std::uint8_t>(rows * width)),
+        scales(layout->Reserve<float>(rows)),
+        zero_points(layout->Reserve<std::int32_t>(rows)),
+        width(static_cast<int>(width)) {}
+
+  QuantizedRows In(const Buffer& buffer) const {
+    return {buffer.at<std::uint8_t>(values), buffer.at<float>(scales),
+            buffer.at<std::int32_t>(zero_points), width};
+  }
+
+  std::size_t values;
+  std::size_t scales;
+  std::size_t zero_points;
+  int width;
+};
+
+}  // namespace
+
+PassLimits LimitsOf(const NativeConfig& config) {
+  PassLimits limits;
+  limits.tokens = std::max(kTokensPerPass, PadToLanes(config.max_instruction_tokens));
+  limits.inquiry_rows = std::max(kInquiryRowsPerPass, config.views);
+  limits.feed_forward_rows = kFeedForwardRows;
+  return limits;
+}
+
+Workspace::Workspace(const NativeModel& model) : limits_(LimitsOf(model.config())) {
+  const std::size_t rows = std::size_t(limits_.tokens) + limits_.inquiry_rows;
+  const std::size_t hidden = model.hidden_width();
+  const std::size_t attention = model.attention_width();
+  const std::size_t intermediate = model.intermediate_width();
+  const std::size_t feed_forward_rows = limits_.feed_forward_rows;
+  // keys are padded, values are not: at most twice the padded tokens
+  const std::size_t keys_values = 2 * std::size_t(limits_.tokens) * model.head_width();
+  late_stride_ = static_cast<std::int64_t>(keys_values) * model.config().heads;
+
+  Layout layout;
+  state_ = layout.Reserve<float>(rows * hidden);
+  qkv_ = layout.Reserve<float>(rows * 3 * attention);
+  attended_ = layout.Reserve<float>(rows * attention);
+  projected_ = layout.Reserve<float>(rows * hidden);
+  wide_ = layout.Reserve<float>(feed_forward_rows * intermediate);
+  ranges_ = layout.Reserve<float>(feed_forward_rows * 2 * kLanes);
+  head_keys_values_ = layout.Reserve<float>(keys_values);
+  late_keys_values_ = layout.Reserve<float>(late_stride_ * model.late_layers());
+  scores_ =
+      layout.Reserve<float>(AttentionScratchFloats(limits_.tokens, model.config().memory_rows));
+  const QuantizedPlaces state(&layout, rows, hidden);
+  const QuantizedPlaces attended(&layout, rows, attention);
+  const QuantizedPlaces wide(&layout, feed_forward_rows, intermediate);
+  buffer_ = Buffer(layout.bytes());
+  state_quantized_ = state.In(buffer_);
+  attended_quantized_ = attended.In(buffer_);
+  wide_quantized_ = wide.In(buffer_);
+}
+
+}  // namespace modelsat
