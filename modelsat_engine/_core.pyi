@@ -42,6 +42,33 @@ class NoOpExecutor(Executor):
         self, max_batch_requests: int = 64, max_batch_tokens: int = 16384, max_instruction_tokens: int = 512
     ) -> None: ...
 
+def native_isas() -> list[str]: ...
+
+class NativeExecutor(Executor):
+    def __init__(
+        self,
+        weights_path: str,
+        tensors: dict[str, tuple[str, tuple[int, ...], int, int]],
+        config: dict[str, int | float],
+        threads: int = 1,
+        *,
+        max_batch_requests: int = 64,
+        max_batch_tokens: int = 8192,
+        isa: str | None = None,
+    ) -> None: ...
+    def make_table(
+        self, inquiry_start: NDArray[np.float32], memory: NDArray[np.float32] | None = None, version: int = 0
+    ) -> CandidateTable: ...
+    def score(
+        self, token_ids: NDArray[np.int32], cu_seqlens: NDArray[np.int32], table: CandidateTable
+    ) -> NDArray[np.float32]: ...
+    @property
+    def isa(self) -> str: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def limits(self) -> dict[str, int]: ...
+
 class Submission:
     @property
     def done(self) -> bool: ...

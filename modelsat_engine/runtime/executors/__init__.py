@@ -79,6 +79,25 @@ class Executor(Protocol):
 class _Kind:
     unavailable_reason: Callable[[], str | None]
     create: Callable[[Bundle, int], Executor]
+    unsupported_reason: Callable[[Bundle], str | None] = lambda bundle: None
+
+
+def _native_reason() -> str | None:
+    from modelsat_engine.runtime.executors.native import unavailable_reason
+
+    return unavailable_reason()
+
+
+def _native_unsupported(bundle: Bundle) -> str | None:
+    from modelsat_engine.runtime.executors.native_weights import unsupported_reason
+
+    return unsupported_reason(bundle)
+
+
+def _create_native(bundle: Bundle, threads: int) -> Executor:
+    from modelsat_engine.runtime.executors.native import NativeExecutor
+
+    return NativeExecutor(bundle, threads)
 
 
 def _onnxruntime_reason() -> str | None:
@@ -93,12 +112,13 @@ def _create_onnxruntime(bundle: Bundle, threads: int) -> Executor:
     return OnnxRuntimeExecutor(bundle, threads)
 
 
-# Best first: "auto" takes the first that can be used here. A new executor is one file and one line.
+# Best first: "auto" takes the first that can be used here and for the bundle. A new executor is one file and one line.
 _KINDS: dict[str, _Kind] = {
+    "native": _Kind(_native_reason, _create_native, _native_unsupported),
     "onnxruntime": _Kind(_onnxruntime_reason, _create_onnxruntime),
 }
 _NOT_IN_THIS_VERSION = "this version has no such executor; use executor='onnxruntime'"
-_LATER = ("native", "cuda", "tensorrt")
+_LATER = ("cuda", "tensorrt")
 
 
 def available_executors() -> dict[str, str | None]:
@@ -107,17 +127,26 @@ def available_executors() -> dict[str, str | None]:
     return {**reasons, **{name: _NOT_IN_THIS_VERSION for name in _LATER if name not in reasons}}
 
 
+def executors_for(bundle: Bundle) -> dict[str, str | None]:
+    """As :func:`available_executors`, for one bundle: an executor that does not run its kind of router says so."""
+    return {
+        name: _KINDS[name].unsupported_reason(bundle) if reason is None else reason
+        for name, reason in available_executors().items()
+    }
+
+
 def create_executor(name: str, bundle: Bundle, threads: int) -> Executor:
     """An executor over a bundle.
 
     Args:
-        name: one of :func:`available_executors`, or "auto" for the best one that can be used here.
+        name: one of :func:`available_executors`, or "auto" for the best one that can be used here and runs routers
+            of this kind.
         threads: threads inside one run, >= 1.
 
     Raises:
         ExecutorError: an unknown name, or an executor that cannot be used here; the message says why.
     """
-    reasons = available_executors()
+    reasons = executors_for(bundle)
     if name == "auto":
         usable = [candidate for candidate, reason in reasons.items() if reason is None]
         if not usable:

@@ -1,0 +1,143 @@
+"""Bundles of random networks for the native executor, and what their int8 arithmetic should give."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from modelsat_engine.export.bundle import Bundle, write_manifest
+from modelsat_engine.export.quantization import QuantizedLinear, quantize_network
+from modelsat_engine.model.config import CapabilityEncoderConfig, NetworkConfig, TrunkConfig
+from modelsat_engine.model.network import ModelSatNetwork
+from modelsat_engine.runtime.candidate_table import CandidateTable, EncodedCandidates
+from tests.runtime.tiny_bundle import tiny_profile, write_tiny_bundle
+
+VOCAB, POSITIONS = 97, 80
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A small router. Sizes that are no multiple of a vector, on purpose."""
+
+    layers: int = 3
+    hidden: int = 24
+    heads: int = 3
+    intermediate: int = 40
+    inject_at: int = 1
+    memory_rows: int = 0
+    views: int = 1
+    head: str = "yes_no"
+
+
+SHAPES = (
+    Shape(),
+    Shape(hidden=33, heads=3, intermediate=50, inject_at=0),
+    Shape(layers=1, inject_at=0, hidden=16, heads=1, intermediate=16),
+    Shape(layers=2, inject_at=1, hidden=72, heads=2, intermediate=129, memory_rows=1),
+    Shape(layers=4, inject_at=2, memory_rows=7, views=2),
+    Shape(layers=4, inject_at=0, hidden=40, heads=5, memory_rows=18, head="regression"),
+    Shape(layers=3, inject_at=2, hidden=96, heads=6, intermediate=200, views=3, head="regression"),
+)
+
+
+def random_network(shape: Shape, seed: int) -> ModelSatNetwork:
+    """A network with int8 weights in which every parameter is drawn, so that nothing cancels by being zero."""
+    torch.manual_seed(seed)
+    config = NetworkConfig(
+        trunk=TrunkConfig(
+            layers=shape.layers,
+            hidden=shape.hidden,
+            heads=shape.heads,
+            intermediate=shape.intermediate,
+            vocab=VOCAB,
+            max_positions=POSITIONS,
+        ),
+        capability_encoder=CapabilityEncoderConfig(size=20, tasks=max(2, shape.memory_rows - 1), keyword_size=11),
+        inject_at=shape.inject_at,
+        memory_rows=shape.memory_rows,
+        views=shape.views,
+        head=shape.head,  # type: ignore[arg-type]
+    )
+    network = ModelSatNetwork(config).eval().requires_grad_(False)
+    for name, parameter in network.named_parameters():
+        if name.startswith("head"):
+            # logits of about one: probabilities that differ, and an error of the trunk is not magnified
+            parameter.copy_(torch.randn_like(parameter) / math.sqrt(shape.hidden))
+        else:
+            parameter.copy_(parameter + 0.2 * torch.randn_like(parameter))
+    network.temperature.fill_(1.3)
+    network.calibration_bias.fill_(-0.2)
+    quantize_network(network)
+    return network
+
+
+def write_native_bundle(directory: Path, network: ModelSatNetwork) -> Path:
+    """A complete bundle around the network's weights; its graphs are toys that belong to other weights."""
+    write_tiny_bundle(directory)
+    save_file({name: t.contiguous() for name, t in network.state_dict().items()}, directory / "weights.safetensors")
+    config = json.loads((directory / "router.json").read_text())
+    config |= network.config.to_json()
+    config["tokenizer"]["max_instruction_tokens"] = POSITIONS
+    config["quantization"] = {"weights": "int8"}
+    (directory / "router.json").write_text(json.dumps(config))
+    write_manifest(directory)
+    return directory
+
+
+def random_table(bundle: Bundle, network: ModelSatNetwork, candidates: int, seed: int) -> CandidateTable:
+    """Candidates whose rows are drawn where the connector would have put them."""
+    generator = torch.Generator().manual_seed(seed)
+    config = network.config
+    start = torch.randn(candidates, config.views, config.trunk.hidden, generator=generator)
+    memory = None
+    if config.memory_rows:
+        shape = (candidates, config.views, config.memory_rows, config.trunk.hidden)
+        memory = network.memory_keys_values(torch.randn(shape, generator=generator)).numpy()
+    profiles = [tiny_profile(f"m{i}", i, bundle.aptitude_test) for i in range(candidates)]
+    return CandidateTable(profiles, EncodedCandidates(start.numpy(), memory))
+
+
+def random_instructions(count: int, seed: int, longest: int = POSITIONS) -> list[np.ndarray]:
+    """Token ids int32 ``[S]`` of ``count`` instructions, 1 <= S <= longest; the first has the longest length."""
+    rng = np.random.default_rng(seed)
+    lengths = [longest, *rng.integers(1, longest + 1, count - 1)]
+    return [rng.integers(0, VOCAB, length).astype(np.int32) for length in lengths]
+
+
+def reference_scores(
+    network: ModelSatNetwork, instructions: list[np.ndarray], table: CandidateTable, int8: bool
+) -> np.ndarray:
+    """Probabilities float32 ``[B, M]`` of the network in PyTorch, one instruction at a time.
+
+    Args:
+        int8: whether activations are quantised before every linear layer of the trunk, as in the native executor.
+    """
+    layers = [module for module in network.trunk.modules() if isinstance(module, QuantizedLinear)]
+    hooks = [layer.register_forward_pre_hook(_quantise_input) for layer in layers] if int8 else []
+    start = torch.from_numpy(table.inquiry_start.copy())
+    memory = None if table.memory is None else torch.from_numpy(table.memory.copy())
+    rows = []
+    for ids in instructions:
+        token_ids = torch.from_numpy(ids.astype(np.int64))[None]
+        rows.append(network(token_ids, torch.ones_like(token_ids), start, memory)[0])
+    for hook in hooks:
+        hook.remove()
+    return torch.cat(rows).numpy()
+
+
+def _quantise_input(_: nn.Module, arguments: tuple[Tensor]) -> tuple[Tensor]:
+    """uint8 per row with a zero point; the range holds 0: value = scale (q - z), scale = (high - low) / 255."""
+    (rows,) = arguments
+    low, high = rows.amin(-1, keepdim=True).clamp(max=0), rows.amax(-1, keepdim=True).clamp(min=0)
+    scale = (high - low) / 255
+    inverse = torch.where(scale > 0, 255 / (high - low), torch.zeros_like(scale))
+    zero_point = (0.5 - low * inverse).floor()
+    quantised = ((rows * inverse).round() + zero_point).clamp(0, 255)
+    return (scale * (quantised - zero_point),)
