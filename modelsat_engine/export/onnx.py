@@ -68,7 +68,7 @@ def export_router(network: ModelSatNetwork, directory: Path) -> Path:
     inputs: dict[str, Tensor] = {
         "input_ids": ids,
         "attention_mask": mask.long(),
-        "inquiry_start": torch.randn(5, config.views, config.trunk.hidden),
+        "inquiry_start": torch.randn(5, config.views, config.trunk.hidden + config.evidence_size),
     }
     axes: dict[str, dict[int, Any]] = {
         "input_ids": {0: batch, 1: tokens},

@@ -64,12 +64,12 @@ class QuantizedEmbedding(nn.Module):
 
 
 def quantize_network(network: ModelSatNetwork) -> None:
-    """Replaces the linear layers and embeddings of trunk and capability encoder, in place.
+    """Replaces the linear layers and embeddings of trunk, capability encoder and relevance head, in place.
 
     Connector, head, norms and biases stay float32: they are small, and the connector's output is where every
     candidate starts.
     """
-    for root in (network.trunk, network.capability):
+    for root in filter(None, (network.trunk, network.capability, network.relevance)):
         for parent in list(root.modules()):
             for name, child in list(parent.named_children()):
                 if isinstance(child, nn.Linear):

@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modelsat_engine.model.config import CapabilityEncoderConfig, TrunkConfig
+from modelsat_engine.model.config import NOTE_FEATURES, CapabilityEncoderConfig, TrunkConfig
 from modelsat_engine.model.trunk import EncoderTrunk
 
 _OVERALL_FEATURES = 3
+_NEWTON_STEPS = 6
 
 
 class TaskwiseEncoder(nn.Module):
@@ -21,7 +22,7 @@ class TaskwiseEncoder(nn.Module):
     shrunk by `prior_strength` pseudo-answers) from what its overall accuracy ``o`` and the task's usual difficulty
     predict. A model whose answers are few therefore looks like an average model of its strength::
 
-        expected_t = sigmoid(o + offset_t)
+        expected_t = sigmoid(o + offset_t)            o solves  sum_t total_t expected_t = sum_t correct_t
         z_t   = logit((correct_t + s expected_t) / (total_t + s)) - logit(expected_t)
         psi   = A [1, o, o^2] + sum_t z_t V k_t / sqrt(T) + N note                          one row
         row_t = U k_t + z_t V k_t,  row_T = A [1, o, o^2] + N note                          T + 1 rows
@@ -32,9 +33,12 @@ class TaskwiseEncoder(nn.Module):
         config: sizes; `tasks` and `keyword_size` give the shape of the keyword embeddings.
         note_size: width of the embedded expert note.
         per_task: T + 1 rows instead of one.
+        shows_evidence: whether `evidence_of` will be asked for.
     """
 
-    def __init__(self, config: CapabilityEncoderConfig, note_size: int, per_task: bool) -> None:
+    def __init__(
+        self, config: CapabilityEncoderConfig, note_size: int, per_task: bool, shows_evidence: bool = False
+    ) -> None:
         super().__init__()
         self.prior_strength = config.prior_strength
         self.per_task = per_task
@@ -48,6 +52,7 @@ class TaskwiseEncoder(nn.Module):
         self.evidence = nn.Linear(config.keyword_size, config.size, bias=False)  # V
         self.note = nn.Linear(note_size, config.size, bias=False)  # N
         self.task = nn.Linear(config.keyword_size, config.size, bias=False) if per_task else None  # U
+        self.note_evidence = nn.Linear(note_size, NOTE_FEATURES, bias=False) if shows_evidence else None
         nn.init.normal_(self.overall.weight, std=0.5)
         nn.init.normal_(self.evidence.weight, std=1.0)
         nn.init.zeros_(self.note.weight)
@@ -59,14 +64,34 @@ class TaskwiseEncoder(nn.Module):
         self.center.fill_(center)
 
     def task_evidence(self, correct: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
-        """Counts ``[M, T]`` -> overall logit relative to the center ``[M]`` and evidence z ``[M, T]``."""
-        # one pseudo-answer per three tasks keeps an empty or a perfect profile finite
-        pseudo = self.prior_strength
-        rate = (correct.sum(1) + pseudo * torch.sigmoid(self.center)) / (total.sum(1) + pseudo)
-        overall = torch.logit(rate)  # [M]
+        """Counts ``[M, T]`` -> overall logit relative to the center ``[M]`` and evidence z ``[M, T]``.
+
+        The overall logit is the ability of a Rasch model whose items have the difficulty of their task, so that a
+        profile of hard tasks alone does not look weak.
+        """
+        # pseudo-answers at the center keep an empty or a perfect profile finite
+        pseudo, right = self.prior_strength, correct.sum(1) + self.prior_strength * torch.sigmoid(self.center)
+        overall = torch.logit(right / (total.sum(1) + pseudo))  # [M]
+        for _ in range(_NEWTON_STEPS):
+            expected, middle = torch.sigmoid(overall[:, None] + self.offsets), torch.sigmoid(overall)
+            surplus = (total * expected).sum(1) + pseudo * middle - right
+            slope = (total * expected * (1 - expected)).sum(1) + pseudo * middle * (1 - middle)
+            overall = overall - (surplus / slope).clamp(-1, 1)  # far from the root a full step can overshoot
         expected = torch.sigmoid(overall[:, None] + self.offsets)  # [M, T]
         shrunk = (correct + pseudo * expected) / (total + pseudo)
         return overall - self.center, torch.logit(shrunk) - torch.logit(expected)
+
+    def evidence_of(self, correct: Tensor, total: Tensor, note: Tensor) -> Tensor:
+        """What a relevance head weighs, ``[M, E]``: ``[1, o, z_1 .. z_T / sqrt(T), note features]``.
+
+        Arguments as in `forward`.
+        """
+        if self.note_evidence is None:
+            raise ValueError("this capability encoder was made without evidence")
+        overall, evidence = self.task_evidence(correct, total)
+        scaled = evidence / math.sqrt(evidence.shape[1])
+        first = torch.stack([torch.ones_like(overall), overall], -1)
+        return torch.cat([first, scaled, self.note_evidence(note)], -1)
 
     def forward(self, correct: Tensor, total: Tensor, note: Tensor) -> Tensor:
         """Representation rows.

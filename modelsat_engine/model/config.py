@@ -7,6 +7,10 @@ from typing import Any, Literal
 
 Layout = Literal["shared", "capability_first"]
 
+#: Numbers that a candidate's evidence holds besides one per task: a constant, its overall strength, its expert note.
+NOTE_FEATURES = 4
+OTHER_EVIDENCE = 2 + NOTE_FEATURES
+
 
 @dataclass(frozen=True)
 class TrunkConfig:
@@ -57,6 +61,8 @@ class NetworkConfig:
         memory_rows: K; 0 means that the inquiry row itself starts from the connected capability.
         views: R shuffles of the task order whose scores are averaged; 1 for a permutation-invariant encoder.
         head: "yes_no" (two rows of an LM head) or "regression" (one row).
+        relevance_hidden: hidden width of the relevance head, which weighs a candidate's task evidence by what the
+            instruction is about (`model.relevance`); 0 for none. Needs the shared layout and a taskwise encoder.
     """
 
     trunk: TrunkConfig = field(default_factory=TrunkConfig)
@@ -66,6 +72,7 @@ class NetworkConfig:
     memory_rows: int = 0
     views: int = 1
     head: Literal["yes_no", "regression"] = "yes_no"
+    relevance_hidden: int = 0
 
     def __post_init__(self) -> None:
         if self.layout not in ("shared", "capability_first"):
@@ -76,6 +83,10 @@ class NetworkConfig:
             raise ValueError("memory_rows must be 0 or more, and views 1 or more")
         if self.head not in ("yes_no", "regression"):
             raise ValueError(f"head {self.head!r} is not known: use 'yes_no' or 'regression'")
+        if self.relevance_hidden < 0:
+            raise ValueError("relevance_hidden must be 0 or more")
+        if self.relevance_hidden and (self.layout != "shared" or self.capability_encoder.kind != "taskwise"):
+            raise ValueError("a relevance head needs layout 'shared' and a taskwise capability encoder")
         per_task = self.capability_encoder.tasks + 1
         if self.capability_encoder.kind == "taskwise" and self.memory_rows not in (0, 1, per_task):
             raise ValueError(f"a taskwise encoder gives 0, 1 or {per_task} memory rows, not {self.memory_rows}")
@@ -85,12 +96,18 @@ class NetworkConfig:
         """Number of trunk layers that inquiry and memory rows pass."""
         return self.trunk.layers - self.inject_at
 
+    @property
+    def evidence_size(self) -> int:
+        """E, numbers of evidence that follow the D of an inquiry start; 0 without a relevance head."""
+        return OTHER_EVIDENCE + self.capability_encoder.tasks if self.relevance_hidden else 0
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> NetworkConfig:
-        sizes = {name: data[name] for name in ("layout", "inject_at", "memory_rows", "views", "head") if name in data}
+        plain = ("layout", "inject_at", "memory_rows", "views", "head", "relevance_hidden")
+        sizes = {name: data[name] for name in plain if name in data}
         return cls(
             trunk=TrunkConfig(**data.get("trunk", {})),
             capability_encoder=CapabilityEncoderConfig(**data.get("capability_encoder", {})),

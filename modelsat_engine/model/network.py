@@ -12,6 +12,7 @@ from modelsat_engine.kernels.scoring_head.reference import scoring_head_referenc
 from modelsat_engine.model.capability import TaskwiseEncoder, TextEncoder, mean_pool
 from modelsat_engine.model.config import NetworkConfig
 from modelsat_engine.model.head import RegressionHead, YesNoHead
+from modelsat_engine.model.relevance import RelevanceHead
 from modelsat_engine.model.trunk import EncoderTrunk
 
 
@@ -20,7 +21,7 @@ class ConnectedZoo:
     """Candidates in the trunk's embedding space, before any trunk layer.
 
     Attributes:
-        inquiry_start: ``[M, R, D]``, where the inquiry row of each view starts.
+        inquiry_start: ``[M, R, D + E]``, where the inquiry row of each view starts, then the candidate's evidence.
         memory_start: ``[M, R, K, D]``, or None for K = 0.
     """
 
@@ -43,7 +44,9 @@ class ModelSatNetwork(nn.Module):
         self.trunk = EncoderTrunk(config.trunk)
         self.capability: TaskwiseEncoder | TextEncoder
         if encoder.kind == "taskwise":
-            self.capability = TaskwiseEncoder(encoder, note_size=hidden, per_task=config.memory_rows > 1)
+            self.capability = TaskwiseEncoder(
+                encoder, hidden, per_task=config.memory_rows > 1, shows_evidence=config.evidence_size > 0
+            )
         else:
             self.capability = TextEncoder(encoder, config.trunk)
         self.connector = nn.Linear(encoder.size, hidden)
@@ -52,6 +55,9 @@ class ModelSatNetwork(nn.Module):
         nn.init.zeros_(self.connector.bias)
         self.inquiry = nn.Parameter(torch.empty(hidden).normal_()) if config.memory_rows else None
         self.head = YesNoHead(hidden) if config.head == "yes_no" else RegressionHead(hidden)
+        self.relevance: RelevanceHead | None = None
+        if config.evidence_size:
+            self.relevance = RelevanceHead(hidden, config.relevance_hidden, config.evidence_size)
         self.temperature: Tensor
         self.calibration_bias: Tensor
         self.register_buffer("temperature", torch.ones(()))
@@ -65,7 +71,14 @@ class ModelSatNetwork(nn.Module):
 
     def connect_counts(self, correct: Tensor, total: Tensor, note_ids: Tensor, note_mask: Tensor) -> ConnectedZoo:
         """Equations (2) and (3) for a taskwise encoder; arguments as in `TaskwiseEncoder` and `embed_notes`."""
-        return self._connect(self.capability(correct, total, self.embed_notes(note_ids, note_mask)))
+        note = self.embed_notes(note_ids, note_mask)
+        zoo = self._connect(self.capability(correct, total, note))
+        if self.relevance is None or not isinstance(self.capability, TaskwiseEncoder):
+            return zoo
+        evidence = self.capability.evidence_of(correct, total, note)[:, None]  # [M, 1, E]
+        views = zoo.inquiry_start.shape[1]
+        start = torch.cat([zoo.inquiry_start, evidence.expand(-1, views, -1)], -1)
+        return ConnectedZoo(start, zoo.memory_start)
 
     def connect_text(self, capability_ids: Tensor, capability_mask: Tensor) -> ConnectedZoo:
         """Equations (2) and (3) for a text encoder; arguments as in `TextEncoder`."""
@@ -110,13 +123,14 @@ class ModelSatNetwork(nn.Module):
 
         Args:
             prefix: ``[B, S, D]`` from `encode_instruction`; mask: bool ``[B, S]``.
-            inquiry_start: ``[M, R, D]``; memory: ``[M, R, late_layers, 2, K, D]`` or None.
+            inquiry_start: ``[M, R, D + E]``; memory: ``[M, R, late_layers, 2, K, D]`` or None.
 
         Returns:
             Last state of the inquiry rows ``[B, M, R, D]``, and the instruction's rows before the last layer.
         """
         views = inquiry_start.shape[1]
-        rows = inquiry_start.flatten(0, 1)[None]  # [1, M*R, D]: the same for every instruction until it attends
+        start = inquiry_start[..., : self.config.trunk.hidden]
+        rows = start.flatten(0, 1)[None]  # [1, M*R, D]: the same for every instruction until it attends
         flat = memory.flatten(0, 1) if memory is not None else None  # [M*R, late, 2, K, D]
         layers = self.trunk.between(self.config.inject_at)
         for index, layer in enumerate(layers):
@@ -130,9 +144,15 @@ class ModelSatNetwork(nn.Module):
         return rows.unflatten(1, (-1, views)), prefix
 
     def logits(self, state: Tensor) -> Tensor:
-        """Uncalibrated logits of inquiry rows, ``[..., D]`` -> ``[...]``."""
+        """Uncalibrated logits of inquiry rows, ``[..., D]`` -> ``[...]``, without what the evidence adds."""
         weight, bias = self.head.weight_and_bias()
         return state @ weight + bias
+
+    def relevance_and_evidence(self, pooled: Tensor, inquiry_start: Tensor) -> tuple[Tensor, Tensor] | None:
+        """``[B, E]`` of pooled instructions ``[B, D]`` and ``[M, R, E]`` of candidates; None without the head."""
+        if self.relevance is None:
+            return None
+        return self.relevance(pooled), inquiry_start[..., self.config.trunk.hidden :]
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, inquiry_start: Tensor, memory: Tensor | None = None
@@ -141,17 +161,19 @@ class ModelSatNetwork(nn.Module):
 
         Args:
             input_ids, attention_mask: int64 ``[B, S]``, 1 at real tokens.
-            inquiry_start: ``[M, R, D]``; memory: ``[M, R, late_layers, 2, K, D]`` or None for K = 0.
+            inquiry_start: ``[M, R, D + E]``; memory: ``[M, R, late_layers, 2, K, D]`` or None for K = 0.
 
         Returns:
             P(Yes) ``[B, M]``, and an embedding of each instruction ``[B, D]`` (mean of its rows before the last layer).
         """
         mask = attention_mask > 0
         state, prefix = self.inquire(self.encode_instruction(input_ids, mask), mask, inquiry_start, memory)
+        embedding = mean_pool(prefix, mask)
+        weighed = self.relevance_and_evidence(embedding, inquiry_start)
         probability = scoring_head_reference(
-            state, *self.head.weight_and_bias(), self.temperature, self.calibration_bias
+            state, *self.head.weight_and_bias(), self.temperature, self.calibration_bias, weighed
         )
-        return probability, mean_pool(prefix, mask)
+        return probability, embedding
 
     def zoo_logits(self, prefix: Tensor, mask: Tensor, zoo: ConnectedZoo) -> Tensor:
         """Uncalibrated logits ``[B, M, R]`` in the configured layout, memory computed on the way.
@@ -159,20 +181,27 @@ class ModelSatNetwork(nn.Module):
         Args:
             prefix: ``[B, S, D]`` from `encode_instruction`; mask: bool ``[B, S]``.
         """
-        return self.logits(self._zoo_state(prefix, mask, zoo))
+        state, weighed = self._zoo_state(prefix, mask, zoo)
+        logits = self.logits(state)
+        return logits if weighed is None else logits + torch.einsum("be,mre->bmr", *weighed)
 
     def score_zoo(self, input_ids: Tensor, attention_mask: Tensor, zoo: ConnectedZoo) -> Tensor:
         """P(Yes) ``[B, M]`` in the configured layout, memory computed on the way. Arguments as in `forward`."""
         mask = attention_mask > 0
-        state = self._zoo_state(self.encode_instruction(input_ids, mask), mask, zoo)
-        return scoring_head_reference(state, *self.head.weight_and_bias(), self.temperature, self.calibration_bias)
+        state, weighed = self._zoo_state(self.encode_instruction(input_ids, mask), mask, zoo)
+        return scoring_head_reference(
+            state, *self.head.weight_and_bias(), self.temperature, self.calibration_bias, weighed
+        )
 
-    def _zoo_state(self, prefix: Tensor, mask: Tensor, zoo: ConnectedZoo) -> Tensor:
-        """Last state of the inquiry rows, ``[B, M, R, D]``."""
+    def _zoo_state(
+        self, prefix: Tensor, mask: Tensor, zoo: ConnectedZoo
+    ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        """Last state of the inquiry rows ``[B, M, R, D]``, and relevance and evidence where there is the head."""
         if self.config.layout == "capability_first":
-            return self._pair_states(prefix, mask, zoo)
+            return self._pair_states(prefix, mask, zoo), None
         memory = self.memory_keys_values(zoo.memory_start) if zoo.memory_start is not None else None
-        return self.inquire(prefix, mask, zoo.inquiry_start, memory)[0]
+        state, prefix = self.inquire(prefix, mask, zoo.inquiry_start, memory)
+        return state, self.relevance_and_evidence(mean_pool(prefix, mask), zoo.inquiry_start)
 
     def _pair_states(self, prefix: Tensor, mask: Tensor, zoo: ConnectedZoo) -> Tensor:
         """The paper's order, uncut: memory, instruction and inquiry attend to each other; one sequence per pair."""

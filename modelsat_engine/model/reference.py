@@ -30,19 +30,23 @@ def score_pair(
 
     Args:
         input_ids: int64 ``[S]``, unpadded.
-        inquiry_start: ``[D]``; memory_start: ``[K, D]`` or None.
+        inquiry_start: ``[D + E]``; memory_start: ``[K, D]`` or None.
 
     Returns:
         A scalar.
     """
     config = network.config
+    inquiry_start, evidence = inquiry_start.split([config.trunk.hidden, config.evidence_size])
     memory = inquiry_start.new_empty(0, config.trunk.hidden) if memory_start is None else memory_start
     instruction = network.trunk(input_ids[None], None, layers=config.inject_at)[0]  # [S, D]
     rows = torch.cat([memory, instruction, inquiry_start[None]])  # [K + S + 1, D]
     mask = attention_mask(len(memory), len(instruction), config.layout)
+    embedding = rows.new_zeros(config.trunk.hidden)
     for layer in network.trunk.between(config.inject_at):
+        embedding = rows[len(memory) : -1].mean(0)  # what the last layer starts from stays
         query, (key, value) = layer.split_heads(layer.query(rows)), layer.keys_values(rows)  # [N, H, d]
         scores = torch.einsum("nhd,khd->hnk", query, key) * query.shape[-1] ** -0.5
         weights = scores.masked_fill(~mask, float("-inf")).softmax(-1)
         rows = layer.finish(rows, torch.einsum("hnk,khd->nhd", weights, value).flatten(1))
-    return network.logits(rows[-1])
+    logit = network.logits(rows[-1])
+    return logit if network.relevance is None else logit + network.relevance(embedding[None])[0] @ evidence

@@ -45,11 +45,12 @@ class CapabilityEncoder:
         try:
             self._inputs = capability_inputs(config, bundle.aptitude_test, tokenizer)
             views, hidden = int(config["views"]), int(config["trunk"]["hidden"])
+            evidence = int(config.get("evidence_size", 0))
             late_layers = int(config["trunk"]["layers"]) - int(config["inject_at"])
             memory_rows = int(config["memory_rows"])
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"bundle {bundle.path}: router.json lacks {error}; export the bundle again") from error
-        self._shapes: dict[str, tuple[int, ...]] = {"inquiry_start": (views, hidden)}
+        self._shapes: dict[str, tuple[int, ...]] = {"inquiry_start": (views, hidden + evidence)}
         if memory_rows:
             self._shapes["memory"] = (views, late_layers, 2, memory_rows, hidden)
         self._bundle = bundle
@@ -62,7 +63,7 @@ class CapabilityEncoder:
         """Encode candidates, any number of them.
 
         Returns:
-            ``inquiry_start`` float32 ``[M, R, D]`` and, for K > 0, ``memory``
+            ``inquiry_start`` float32 ``[M, R, D + E]`` and, for K > 0, ``memory``
             float32 ``[M, R, L - inject_at, 2, K, D]``, in the order of ``profiles``.
 
         Raises:

@@ -24,6 +24,7 @@ from modelsat_engine.training.samples import AptitudeAnswers, BatchSampler
 
 DOMAINS = 10
 _QUESTIONS_PER_TASK = 6
+_QUESTIONS_FOR_SCALE = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +81,11 @@ def prepare(
         keywords = _embed(network, [texts.tokenise(", ".join(t.keywords)).token_ids for t in test.tasks])
         offsets, center = task_difficulty(*_counts(answers, split.seen_rows))
         network.capability.describe_test(keywords, offsets, center)
+    if network.relevance is not None:
+        some = np.random.default_rng(config.seed).permutation(split.train)[:_QUESTIONS_FOR_SCALE]
+        depth = config.network.trunk.layers - 1
+        pooled = [_embed(network, [tokens[column] for column in part], depth) for part in np.array_split(some, 32)]
+        network.relevance.describe(torch.cat(pooled))
     notes = [expert_notes(key) for key in data.model_keys]
     sampler = BatchSampler(
         config.samples,
@@ -129,8 +135,10 @@ def _domains(network: ModelSatNetwork, paths: list[str], tokens: list[np.ndarray
     return dict(zip(names, labels.tolist(), strict=True))
 
 
-def _embed(network: ModelSatNetwork, rows: list[np.ndarray]) -> Tensor:
-    """Mean-pooled trunk states of a few texts, ``[N, D]``."""
+def _embed(network: ModelSatNetwork, rows: list[np.ndarray], layers: int | None = None) -> Tensor:
+    """Mean-pooled trunk states of a few texts after that many layers, default all: ``[N, D]``."""
+    if not rows:
+        return torch.empty(0, network.config.trunk.hidden)
     ids, mask = pad(rows)
     with torch.inference_mode():
-        return mean_pool(network.trunk(ids, mask > 0), mask > 0).clone()
+        return mean_pool(network.trunk(ids, mask > 0, layers=layers), mask > 0).clone()

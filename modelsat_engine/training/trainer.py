@@ -102,7 +102,7 @@ class Trainer:
         if optimizer_state is not None:
             _restore_optimizer(optimizer, optimizer_state)
         self.network.train()
-        self.network.trunk.set_dropout(0.0)
+        self.network.trunk.set_dropout(0.0)  # the relevance head keeps its own
         for layer in self.network.trunk.between(self.config.schedule.trunk_from) if stage == "all" else ():
             layer.dropout.p = self.config.schedule.dropout
         total = self.steps[stage]

@@ -38,6 +38,12 @@ def test_onnxruntime_agrees_with_torch_on_unlike_shapes(
     assert compare_with_onnxruntime(network, tmp_path, SHAPES) < 1e-5
 
 
+def test_relevance_head_exports(tmp_path: Path) -> None:
+    network = make_network(relevance_hidden=13)
+    write_graphs(network, tmp_path)
+    assert compare_with_onnxruntime(network, tmp_path, SHAPES) < 1e-5
+
+
 @pytest.mark.parametrize("inject_at", [0, 3])
 def test_any_injection_layer_exports(tmp_path: Path, inject_at: int) -> None:
     network = make_network(inject_at=inject_at)

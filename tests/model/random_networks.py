@@ -17,6 +17,7 @@ def make_network(
     views: int = 1,
     head: str = "yes_no",
     seed: int = 0,
+    relevance_hidden: int = 0,
 ) -> ModelSatNetwork:
     """A random network in evaluation mode; every parameter is drawn, so that nothing cancels by being zero."""
     torch.manual_seed(seed)
@@ -29,10 +30,13 @@ def make_network(
         memory_rows=memory_rows,
         views=views,
         head=head,  # type: ignore[arg-type]
+        relevance_hidden=relevance_hidden,
     )
     network = ModelSatNetwork(config).eval().requires_grad_(False)
     for parameter in network.parameters():
         parameter.copy_(parameter + 0.2 * torch.randn_like(parameter))
+    if network.relevance is not None:
+        network.relevance.describe(torch.randn(50, TRUNK.hidden))
     network.temperature.fill_(1.3)
     network.calibration_bias.fill_(-0.2)
     return network
@@ -42,7 +46,8 @@ def make_zoo(network: ModelSatNetwork, candidates: int, seed: int = 1) -> Connec
     """Random rows where the connector would have put them."""
     generator = torch.Generator().manual_seed(seed)
     config = network.config
-    start = torch.randn(candidates, config.views, config.trunk.hidden, generator=generator)
+    width = config.trunk.hidden + config.evidence_size
+    start = torch.randn(candidates, config.views, width, generator=generator)
     if not config.memory_rows:
         return ConnectedZoo(start)
     shape = (candidates, config.views, config.memory_rows, config.trunk.hidden)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from modelsat_engine.model.capability import TaskwiseEncoder, TextEncoder
@@ -52,6 +53,35 @@ def test_few_answers_move_a_candidate_less_than_many() -> None:
     _, weak = encoder.task_evidence(few * torch.linspace(0, 1, 9), few)
     _, strong = encoder.task_evidence(many * torch.linspace(0, 1, 9), many)
     assert (weak.abs() < strong.abs() + 1e-6).all()
+
+
+def test_a_profile_of_hard_tasks_alone_does_not_look_weak() -> None:
+    encoder = make_encoder()
+    total = torch.full((2, 9), 2000.0)
+    correct = (total * torch.sigmoid(0.6 + encoder.offsets)).round()  # one ability on every task
+    hard = encoder.offsets.argsort()[:3]
+    only_hard = torch.zeros(9).index_fill(0, hard, 1.0)
+    total[1], correct[1] = total[1] * only_hard, correct[1] * only_hard
+    overall, evidence = encoder.task_evidence(correct, total)
+    assert torch.allclose(overall, torch.tensor(0.6 + 0.4), atol=0.02)  # relative to the center, -0.4
+    assert evidence.abs().max() < 0.02
+
+
+def test_evidence_is_what_the_tasks_say_and_needs_to_be_asked_for() -> None:
+    network = make_network(relevance_hidden=5)
+    correct, total = torch.tensor([[3.0] * 7, [0.0] * 7]), torch.full((2, 7), 9.0)
+    note = torch.tensor([[5, 6], [0, 0]])
+    zoo = network.connect_counts(correct, total, note, (note > 0).long())
+    assert zoo.inquiry_start.shape == (2, 1, 24 + network.config.evidence_size)
+    evidence = zoo.inquiry_start[:, :, 24:]
+    overall, of_tasks = network.capability.task_evidence(correct, total)
+    assert torch.allclose(evidence[:, 0, 0], torch.ones(2))
+    assert torch.allclose(evidence[:, 0, 1], overall)
+    assert torch.allclose(evidence[:, 0, 2:9] * 7**0.5, of_tasks, atol=1e-5)
+    assert evidence[0, 0, 9:].abs().max() > 0
+    assert evidence[1, 0, 9:].abs().max() == 0
+    with pytest.raises(ValueError, match="without evidence"):
+        make_encoder().evidence_of(*counts(), torch.zeros(4, 24))
 
 
 def test_task_rows_and_overall_row() -> None:

@@ -8,6 +8,7 @@ import torch
 from modelsat_engine.model.config import NetworkConfig
 from modelsat_engine.model.network import ConnectedZoo, ModelSatNetwork
 from modelsat_engine.model.reference import score_pair
+from modelsat_engine.model.relevance import RelevanceHead
 from tests.model.random_networks import make_batch, make_network, make_zoo
 
 
@@ -33,6 +34,42 @@ def test_one_pass_equals_separate_passes(layout: str, memory_rows: int, inject_a
     zoo, (ids, mask) = make_zoo(network, 5), make_batch([17, 1, 9])
     difference = network.score_zoo(ids, mask, zoo) - pairwise(network, ids, mask, zoo)
     assert difference.abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("memory_rows", [0, 1, 50])
+@pytest.mark.parametrize(("inject_at", "views"), [(0, 1), (3, 2)])
+def test_relevance_head_adds_the_same_in_one_pass_and_in_separate_ones(
+    memory_rows: int, inject_at: int, views: int
+) -> None:
+    network = make_network("shared", inject_at, memory_rows, views, relevance_hidden=13)
+    zoo, (ids, mask) = make_zoo(network, 5), make_batch([17, 1, 9])
+    scores = network.score_zoo(ids, mask, zoo)
+    assert (scores - pairwise(network, ids, mask, zoo)).abs().max() < 1e-6
+    assert torch.allclose(scores, network(ids, mask, zoo.inquiry_start, _cached(network, zoo))[0], atol=1e-6)
+    logits = network.zoo_logits(network.encode_instruction(ids, mask > 0), mask > 0, zoo)
+    calibrated = torch.sigmoid(logits / network.temperature + network.calibration_bias)
+    assert torch.allclose(calibrated.mean(-1), scores, atol=1e-6)
+
+
+def test_relevance_head_starts_from_the_candidates_overall_strength() -> None:
+    torch.manual_seed(8)
+    head, evidence = RelevanceHead(24, 13, 6), torch.randn(5, 6)
+    assert torch.equal(head.eval()(torch.randn(3, 24)) @ evidence.T, evidence[:, 1].expand(3, 5))
+
+
+def test_relevance_head_reads_pooled_states_on_one_scale() -> None:
+    torch.manual_seed(9)
+    head = RelevanceHead(24, 13, 6).eval()
+    torch.nn.init.normal_(head.tasks.weight)
+    pooled = torch.randn(40, 24)
+    head.describe(pooled)
+    before = head(pooled)
+    head.describe(7 * pooled + 3)
+    assert torch.allclose(head(7 * pooled + 3), before, atol=1e-4)
+
+
+def _cached(network: ModelSatNetwork, zoo: ConnectedZoo) -> torch.Tensor | None:
+    return None if zoo.memory_start is None else network.memory_keys_values(zoo.memory_start)
 
 
 @pytest.mark.parametrize("memory_rows", [0, 50])
@@ -115,3 +152,9 @@ def test_config_survives_json_and_refuses_nonsense() -> None:
         NetworkConfig(layout="sideways")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="0, 1 or 51"):
         NetworkConfig(memory_rows=3)
+    with pytest.raises(ValueError, match="relevance head needs layout 'shared'"):
+        NetworkConfig(layout="capability_first", relevance_hidden=8)
+    with pytest.raises(ValueError, match="relevance_hidden"):
+        NetworkConfig(relevance_hidden=-1)
+    assert NetworkConfig(relevance_hidden=8).evidence_size == 56
+    assert NetworkConfig().evidence_size == 0
