@@ -90,7 +90,12 @@ def baseline_predictions(
 
 
 def baselines_elsewhere(
-    data: OutcomeData, split: Split, test: AptitudeTest, embedding: np.ndarray, elsewhere: np.ndarray
+    data: OutcomeData,
+    split: Split,
+    test: AptitudeTest,
+    embedding: np.ndarray,
+    elsewhere: np.ndarray,
+    rows: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """The baselines on questions that are not in ``data``, from the same answers as :func:`baseline_predictions`.
 
@@ -99,21 +104,27 @@ def baselines_elsewhere(
     Args:
         embedding: float ``[Q, D]``, as for :func:`baseline_predictions`.
         elsewhere: float ``[N, D]``, the other questions.
+        rows: int64, the models to predict.
 
     Returns:
-        Name -> float32 ``[N, M]``.
+        Name -> float32 ``[N, M]``, NaN for all other models.
     """
     items = data.columns(sorted(test.item_ids))
     both = np.concatenate([embedding, elsewhere])
     Y = np.pad(data.Y, ((0, 0), (0, len(elsewhere))), constant_values=UNKNOWN)
     columns = len(embedding) + np.arange(len(elsewhere))
-    predictions = {
-        "aptitude_accuracy": np.tile(_or_half(aptitude_accuracy(data, test)), (len(columns), 1)),
-        "knn_full_history": nearest_neighbours(both, Y, split.train, columns),
-        "knn_aptitude_answers": nearest_neighbours(both, Y, items, columns),
-        "matrix_factorisation": matrix_factorisation(both, Y, split.train, items, split.seen_rows, columns),
+    factorised = matrix_factorisation(both, Y, split.train, items, split.seen_rows, columns)
+    of_rows = {
+        "aptitude_accuracy": np.tile(_or_half(aptitude_accuracy(data, test))[rows], (len(columns), 1)),
+        "knn_full_history": nearest_neighbours(both, Y[rows], split.train, columns),
+        "knn_aptitude_answers": nearest_neighbours(both, Y[rows], items, columns),
+        "matrix_factorisation": factorised[:, rows],
     }
-    return {name: np.asarray(P, np.float32) for name, P in predictions.items()}
+    predictions = {}
+    for name, predicted in of_rows.items():
+        predictions[name] = np.full((len(columns), len(Y)), np.nan, np.float32)
+        predictions[name][:, rows] = predicted
+    return predictions
 
 
 def best_per_task(data: OutcomeData, reference: np.ndarray, columns: np.ndarray) -> np.ndarray:

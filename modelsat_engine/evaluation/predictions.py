@@ -96,20 +96,21 @@ def predict(
         rows_, columns_ = np.array(of_rows, np.int64), np.array(of_columns, np.int64)
         P[np.ix_(columns_, rows_)] = route(rows_, [data.questions.instruction[column] for column in of_columns])
     on_bench: dict[str, np.ndarray] = {}
+    bench_rows = np.empty(0, np.int64)
     if bench is not None:
-        on_bench["router"] = np.full((len(bench_texts), len(data.model_keys)), np.nan, np.float32)
         scored = {row for of_model in profile_rows(data, everyone, bench.models).values() for row in of_model}
-        if scored:
-            rows_ = np.array(sorted(scored), np.int64)
-            on_bench["router"][:, rows_] = route(rows_, list(bench_texts))
+        bench_rows = np.array(sorted(scored), np.int64)
+        on_bench["router"] = np.full((len(bench_texts), len(data.model_keys)), np.nan, np.float32)
+        if len(bench_rows):
+            on_bench["router"][:, bench_rows] = route(bench_rows, list(bench_texts))
     watch.lap("routing")
 
     def compared(share: float) -> None:
         report(_ROUTED + share * (PREDICTED - _ROUTED), "baselines")
 
     baselines = baseline_predictions(data, split, test, embedding, columns, progress=compared)
-    if bench is not None:
-        on_bench.update(baselines_elsewhere(data, split, test, embedding, bench_embedding))
+    if len(bench_rows):
+        on_bench.update(baselines_elsewhere(data, split, test, embedding, bench_embedding, bench_rows))
     watch.lap("baselines")
     return Predictions({"router": P, **baselines}, on_bench, watch.seconds)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelsat_engine.evaluation.labels import DEFERRAL_LABELS, KIND_LABELS, LABELS, TITLES
@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from rich.console import Group, RenderableType
     from rich.table import Table
 
-GROUP_LABELS = {"seen_models": "seen models", "new_models": "new models"}
+Column = tuple[str, Callable[[str], str]]  # its header, and the cell of a predictor
+
+GROUP_LABELS = {"seen_models": "seen", "new_models": "new"}
 
 
 def render(result: Mapping[str, Any]) -> Group:
@@ -44,18 +46,18 @@ def render(result: Mapping[str, Any]) -> Group:
 def _prediction_table(name: str, scenario: Mapping[str, Any]) -> Table:
     """AUC and calibration, and what choosing earns in zoos of like strength and of any."""
     predictions, zoos = scenario["predictions"], scenario["zoos"]
-    columns: dict[str, Callable[[str], str]] = {
-        "AUC": lambda key: _figure(predictions.get(key, {}).get("auc"), 1, ".3f"),
-        "ECE": lambda key: _figure(predictions.get(key, {}).get("ece"), 1, ".3f", spread=False),
-    }
+    columns: list[Column] = [
+        ("AUC", _metric(predictions, "auc", 1, ".3f")),
+        ("ECE", _metric(predictions, "ece", 1, ".3f", spread=False)),
+    ]
     for kind in zoos:
         label = KIND_LABELS.get(kind, kind)
         if kind != "similar_sparse":
             # Its spread is that of the zoos' strength and says little; the gain is within a zoo.
-            columns[label] = _choice(zoos[kind], "routed_accuracy", 100, ".1f", spread=False)
-            columns[f"gain, {label}"] = _choice(zoos[kind], "gain_over_best_single", 100, "+.1f")
+            columns.append((label, _choice(zoos[kind], "routed_accuracy", 100, ".1f", spread=False)))
+            columns.append(("gain", _choice(zoos[kind], "gain_over_best_single", 100, "+.1f")))
         else:
-            columns["sparse"] = _choice(zoos[kind], "gain_over_best_single", 100, "+.1f")
+            columns.append(("sparse", _choice(zoos[kind], "gain_over_best_single", 100, "+.1f")))
     title = f"{TITLES.get(name, name)} ({scenario['models']} models, {scenario['questions']:,} questions)"
     keys = _in_order(LABELS, predictions, *(zoo["choices"] for zoo in zoos.values()))
     return _table(title, columns, keys, LABELS, caption=_spans(zoos))
@@ -64,11 +66,11 @@ def _prediction_table(name: str, scenario: Mapping[str, Any]) -> Table:
 def _zoo_table(name: str, scenario: Mapping[str, Any]) -> Table:
     """Gain in every kind of zoo."""
     zoos = scenario["zoos"]
-    columns: dict[str, Callable[[str], str]] = {
-        f"gain, {KIND_LABELS.get(kind, kind)}": _choice(zoo, "gain_over_best_single", 100, "+.1f")
+    columns: list[Column] = [
+        (f"gain, {KIND_LABELS.get(kind, kind)}", _choice(zoo, "gain_over_best_single", 100, "+.1f"))
         for kind, zoo in zoos.items()
-    }
-    columns["right, %"] = _choice(next(iter(zoos.values())), "routed_accuracy", 100, ".1f", spread=False)
+    ]
+    columns.append(("right, %", _choice(next(iter(zoos.values())), "routed_accuracy", 100, ".1f", spread=False)))
     title = f"{TITLES.get(name, name)} ({scenario['models']} models, {scenario['questions']:,} questions)"
     caption = _spans(zoos) + f"; right, % is of {KIND_LABELS.get(next(iter(zoos)), next(iter(zoos)))}"
     if "order" in scenario:
@@ -78,15 +80,12 @@ def _zoo_table(name: str, scenario: Mapping[str, Any]) -> Table:
 
 def _priced_table(scenario: Mapping[str, Any]) -> Table:
     group = scenario["groups"]["priced"]
-    columns: dict[str, Callable[[str], str]] = {}
+    columns: list[Column] = []
     for width, label in (("wide", "15+"), ("close", "5-15")):
         of_width = group[width]["predictors"]
-        columns[f"APGR {label}"] = _deferral(of_width, "apgr", 1, ".3f")
-        columns[f"strong {label}"] = _deferral(of_width, "strong_share", 100, ".0f", spread=False)
-        columns[f"saved {label}"] = _deferral(of_width, "cost_saved", 100, ".1f")
-    named = scenario["named_pair"]
-    if named is not None:
-        columns["named pair"] = lambda key: _plain(named["predictors"].get(key, {}).get("apgr"))
+        columns.append((f"APGR {label}", _metric(of_width, "apgr", 1, ".3f")))
+        columns.append(("strong", _metric(of_width, "strong_share", 100, ".0f", spread=False)))
+        columns.append(("saved", _metric(of_width, "cost_saved", 100, ".1f")))
     rule = scenario["rules"].get("router", {})
     caption = (
         f"{group['wide']['pairs']} pairs 15 points or more apart, {group['close']['pairs']} closer, with prices. "
@@ -94,37 +93,44 @@ def _priced_table(scenario: Mapping[str, Any]) -> Table:
         f"{scenario['quality_target']:.0%} of the strong model's accuracy. Deferral score of the router: "
         f"{rule.get('rule')}, by {rule.get('chosen_on')}"
     )
+    named = scenario["named_pair"]
     if named is not None:
-        caption += f". Named pair: {_short(named['weak'])}, {_short(named['strong'])}"
+        keys = [key for key in ("router", "knn_full_history", "best_per_task") if key in named["predictors"]]
+        apgr = ", ".join(f"{DEFERRAL_LABELS[key]} {_plain(named['predictors'][key]['apgr'])}" for key in keys)
+        caption += f". {_short(named['weak'])} against {_short(named['strong'])}: APGR {apgr}"
     title = f"{TITLES['cost_pairs']} ({scenario['questions']:,}): priced models"
     keys = _in_order(DEFERRAL_LABELS, group["wide"]["predictors"], group["close"]["predictors"])
     return _table(title, columns, keys, DEFERRAL_LABELS, caption)
 
 
 def _unpriced_table(scenario: Mapping[str, Any]) -> Table:
-    columns: dict[str, Callable[[str], str]] = {}
+    columns: list[Column] = []
     counts, found = [], []
     for group, label in GROUP_LABELS.items():
         for width, points in (("wide", "15+"), ("close", "5-15")):
             part = scenario["groups"][group][width]
-            columns[f"{label} {points}"] = _deferral(part["predictors"], "apgr", 1, ".3f")
+            columns.append((f"{label} {points}", _metric(part["predictors"], "apgr", 1, ".3f")))
             counts.append(str(part["pairs"]))
             found.append(part["predictors"])
     title = f"{TITLES['cost_pairs']} ({scenario['questions']:,}): APGR whatever the price"
     keys = _in_order(DEFERRAL_LABELS, *found)
-    return _table(title, columns, keys, DEFERRAL_LABELS, f"Pairs: {', '.join(counts)}")
+    caption = f"Pairs of seen and of new models, 15 points or more apart and 5 to 15; how many: {', '.join(counts)}"
+    return _table(title, columns, keys, DEFERRAL_LABELS, caption)
 
 
 def _routerbench_table(scenario: Mapping[str, Any]) -> Table:
-    columns: dict[str, Callable[[str], str]] = {}
+    columns: list[Column] = []
     described = []
     for number, pair in enumerate(scenario["pairs"], start=1):
-        columns[f"APGR ({number})"] = _deferral(pair["predictors"], "apgr", 1, ".3f")
-        columns[f"strong ({number})"] = _deferral(pair["predictors"], "strong_share", 100, ".0f", spread=False)
-        columns[f"saved ({number})"] = _deferral(pair["predictors"], "cost_saved", 100, ".1f")
+        columns.append((f"APGR ({number})", _metric(pair["predictors"], "apgr", 1, ".3f")))
+        columns.append(("strong", _metric(pair["predictors"], "strong_share", 100, ".0f", spread=False)))
+        columns.append(("saved", _metric(pair["predictors"], "cost_saved", 100, ".1f")))
         profiles = f"{_short(pair['weak_profile'])} and {_short(pair['strong_profile'])}"
         described.append(f"({number}) {_short(pair['weak'])} against {_short(pair['strong'])}, profiles {profiles}")
-    left_out = "; ".join(f"{_short(model)} {reason}" for model, reason in scenario["left_out"].items())
+    reasons: dict[str, list[str]] = {}
+    for model, reason in scenario["left_out"].items():
+        reasons.setdefault(reason, []).append(_short(model))
+    left_out = "; ".join(f"{', '.join(models)} ({reason})" for reason, models in reasons.items())
     title = f"{TITLES['routerbench']} ({scenario['questions']:,} questions)"
     keys = _in_order(DEFERRAL_LABELS, *(pair["predictors"] for pair in scenario["pairs"]))
     caption = ". ".join([*described, f"Left out: {left_out or 'none'}"])
@@ -133,7 +139,7 @@ def _routerbench_table(scenario: Mapping[str, Any]) -> Table:
 
 def _table(
     title: str,
-    columns: Mapping[str, Callable[[str], str]],
+    columns: Sequence[Column],
     keys: list[str],
     labels: Mapping[str, str],
     caption: str | None = None,
@@ -141,12 +147,14 @@ def _table(
     from rich import box
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(
+        title=title, title_justify="left", caption=caption, caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
+    )
     table.add_column("predictor", no_wrap=True)
-    for header in columns:
+    for header, _ in columns:
         table.add_column(header, justify="right")
     for key in keys:
-        cells = [cell(key) for cell in columns.values()]
+        cells = [cell(key) for _, cell in columns]
         table.add_row(labels.get(key, key), *cells, style="bold" if key == "router" else None)
     return table
 
@@ -161,7 +169,7 @@ def _choice(zoo: Mapping[str, Any], metric: str, scale: float, spec: str, spread
     return lambda key: _figure(zoo["choices"].get(key, {}).get(metric), scale, spec, spread)
 
 
-def _deferral(
+def _metric(
     predictors: Mapping[str, Any], metric: str, scale: float, spec: str, spread: bool = True
 ) -> Callable[[str], str]:
     return lambda key: _figure(predictors.get(key, {}).get(metric), scale, spec, spread)
@@ -180,14 +188,16 @@ def _spans(zoos: Mapping[str, Any]) -> str:
 def _figure(figure: Mapping[str, float | None] | None, scale: float, spec: str, spread: bool = True) -> str:
     if figure is None or figure["mean"] is None:
         return ""
-    text = format(figure["mean"] * scale, spec)
+    text = _plain(figure["mean"] * scale, spec)
     if spread and figure["sd"] is not None:
-        text += f" ±{format(figure['sd'] * scale, spec.lstrip('+'))}"
+        text += f" ±{_plain(figure['sd'] * scale, spec.lstrip('+'))}"
     return text
 
 
-def _plain(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
+def _plain(value: float | None, spec: str = ".3f") -> str:
+    """A share below one loses its leading zero: .771."""
+    text = "" if value is None else format(value, spec)
+    return text.removeprefix("0") if spec == ".3f" else text
 
 
 def _short(name: str) -> str:

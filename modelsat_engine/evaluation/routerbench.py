@@ -39,8 +39,8 @@ SAME_MODEL = {
     "mistralai/mixtral-8x7b-chat": ("mixtral-8x7b-instruct-v0.1",),
 }
 _ONLY_BASE = {
-    "zero-one-ai/Yi-34B-Chat": "only the base model Yi-34B took the aptitude test",
-    "meta/llama-2-70b-chat": "only the base model Llama-2-70b took the aptitude test",
+    "zero-one-ai/Yi-34B-Chat": "only its base model took the aptitude test",
+    "meta/llama-2-70b-chat": "only its base model took the aptitude test",
 }
 
 
