@@ -55,6 +55,8 @@ NativeConfig ToConfig(const py::dict& values) {
   config.memory_rows = integer("memory_rows");
   config.views = integer("views");
   config.max_instruction_tokens = integer("max_instruction_tokens");
+  if (values.contains("evidence_size")) config.evidence_size = integer("evidence_size");
+  if (values.contains("relevance_hidden")) config.relevance_hidden = integer("relevance_hidden");
   config.layer_norm_eps = py::cast<float>(get("layer_norm_eps"));
   return config;
 }
@@ -105,7 +107,8 @@ std::shared_ptr<CandidateTable> MakeTable(const NativeExecutor& executor,
                                           const std::optional<py::array>& memory,
                                           std::uint64_t version) {
   const NativeConfig& config = executor.config();
-  const auto starts = ToFloats(inquiry_start, "inquiry_start", {config.views, config.hidden});
+  const auto starts = ToFloats(inquiry_start, "inquiry_start",
+                               {config.views, config.hidden + config.evidence_size});
   if (memory.has_value() != (config.memory_rows > 0)) {
     throw py::value_error(memory.has_value() ? "this router has no memory rows; memory must be None"
                                              : "this router has memory rows; memory is missing");
@@ -174,13 +177,14 @@ void bind_native_executor(py::module_& m) {
            py::arg("max_batch_requests") = 64, py::arg("max_batch_tokens") = 8192,
            py::arg("isa") = py::none(),
            "tensors: name -> (dtype, shape, offset in the file in bytes, size in bytes). config: "
-           "the sizes of the trunk, inject_at, memory_rows, views and max_instruction_tokens. "
+           "the sizes of the trunk, inject_at, memory_rows, views, max_instruction_tokens and, for "
+           "a relevance head, evidence_size and relevance_hidden. "
            "threads: that work on one batch, 0 for all usable ones. isa: None for the one that "
            "MODELSAT_ISA names, or else the best. Raises ValueError for weights or sizes that "
            "cannot be used, RuntimeError for an instruction set that the processor lacks.")
       .def("make_table", &modelsat::MakeTable, py::arg("inquiry_start"),
            py::arg("memory") = py::none(), py::arg("version") = 0,
-           "The candidate table of float32 inquiry_start [M, R, D] and, for K > 0, memory "
+           "The candidate table of float32 inquiry_start [M, R, D + E] and, for K > 0, memory "
            "[M, R, L - inject_at, 2, K, D].")
       .def("score", &modelsat::Score, py::arg("token_ids"), py::arg("cu_seqlens"), py::arg("table"),
            "Probabilities float32 [B, M] of int32 token_ids [T] and cu_seqlens [B + 1].")

@@ -15,7 +15,7 @@ constexpr std::size_t kLargePage = std::size_t{2} << 20;
 }  // namespace
 
 Buffer::Buffer(std::size_t bytes) : size_(bytes) {
-  memory_.reset(static_cast<char*>(::operator new (bytes, std::align_val_t{kLargePage})));
+  memory_.reset(static_cast<char*>(::operator new(bytes, std::align_val_t{kLargePage})));
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
   // Whole large pages only, so that the neighbours on the heap keep theirs. A wish, not a demand.
   madvise(memory_.get(), bytes / kLargePage * kLargePage, MADV_HUGEPAGE);
@@ -24,7 +24,7 @@ Buffer::Buffer(std::size_t bytes) : size_(bytes) {
 }
 
 void Buffer::Free::operator()(char* memory) const {
-  ::operator delete (memory, std::align_val_t{kLargePage});
+  ::operator delete(memory, std::align_val_t{kLargePage});
 }
 
 }  // namespace modelsat

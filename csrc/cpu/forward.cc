@@ -102,12 +102,24 @@ void Forward::StartInquiry() {
   }
 }
 
+// Which evidence counts for each instruction, from the mean of its rows before the last layer.
+void Forward::WeighEvidence() {
+  if (model_.relevance().size() == 0) return;
+  for (int b = 0; b < instructions_; ++b) {
+    const std::int64_t begin = TokensBefore(b);
+    model_.relevance().Weigh(kernels_, workspace_.state() + begin * model_.hidden_width(),
+                             TokensBefore(b + 1) - static_cast<int>(begin),
+                             workspace_.relevance_scratch(), workspace_.relevance(b));
+  }
+}
+
 // In the last layer nobody reads what becomes of the instruction rows: their keys and values are
 // enough. In layer inject_at the inquiry rows are the same for every instruction, so their query,
 // key and value come out of the zoo.
 void Forward::LateLayer(int index, bool first_block) {
   const NativeLayer& layer = model_.layer(index);
   const bool last = index + 1 == model_.config().layers;
+  if (last && first_block) WeighEvidence();
   const bool cached = index == model_.config().inject_at;
   const int begin = first_block ? 0 : tokens_;
   const int end = tokens_ + instructions_ * block_rows_;
@@ -201,13 +213,17 @@ void Forward::ReadOut(float* probabilities) {
   const int views = model_.config().views;
   const int candidates = zoo_->rows() / views;
   const int width = model_.hidden_width();
+  const int evidence_width = model_.relevance().padded_size();
   const float* row = workspace_.state() + std::int64_t{tokens_} * width;
   for (int b = 0; b < instructions_; ++b) {
+    const float* evidence = zoo_->evidence() + std::int64_t{block_begin_} * evidence_width;
     float* const out = probabilities + std::int64_t{b} * candidates + block_begin_ / views;
     for (int m = 0; m < block_rows_ / views; ++m) {
       double sum = 0.0;
-      for (int r = 0; r < views; ++r, row += width) {
-        const double logit = kernels_.dot(row, model_.head_weight(), width) + model_.head_bias();
+      for (int r = 0; r < views; ++r, row += width, evidence += evidence_width) {
+        const double logit = double{kernels_.dot(row, model_.head_weight(), width)} +
+                             model_.head_bias() +
+                             kernels_.dot(workspace_.relevance(b), evidence, evidence_width);
         sum += 1.0 / (1.0 + std::exp(-(logit / model_.temperature() + model_.calibration_bias())));
       }
       out[m] = static_cast<float>(sum / views);

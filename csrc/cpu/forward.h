@@ -42,6 +42,7 @@ class Forward {
   void Project(const PackedLinear& layer, RowRange rows, int column);
   void EarlyLayer(const NativeLayer& layer);
   void StartInquiry();
+  void WeighEvidence();
   void LateLayer(int index, bool first_block);
   void AttendLate(int index, bool first_block, bool instruction_rows);
   void Finish(const NativeLayer& layer, RowRange rows);

@@ -33,6 +33,10 @@ NativeConfig Checked(const NativeConfig& config) {
   at_least("memory_rows", config.memory_rows, 0, 65536);
   at_least("views", config.views, 1, 1024);
   at_least("max_instruction_tokens", config.max_instruction_tokens, 1, config.max_positions);
+  at_least("evidence_size", config.evidence_size, 0, kMaxFeatures);
+  if (config.evidence_size > 0) {
+    at_least("relevance_hidden", config.relevance_hidden, 1, kMaxFeatures);
+  }
   if (config.hidden % config.heads != 0) {
     refuse("hidden " + std::to_string(config.hidden) + " is not a multiple of heads " +
            std::to_string(config.heads));
@@ -165,6 +169,10 @@ void NativeModel::LoadHead() {
   calibration_bias_ = file_.Floats("calibration_bias", {})[0];
   if (!(temperature_ > 0.0f)) {
     throw std::invalid_argument("the calibration temperature must be above 0; export again");
+  }
+  if (config_.evidence_size > 0) {
+    relevance_ =
+        RelevanceHead(file_, config_.hidden, config_.relevance_hidden, config_.evidence_size);
   }
 }
 

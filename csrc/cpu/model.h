@@ -10,6 +10,7 @@
 
 #include "cpu/buffer.h"
 #include "cpu/kernels.h"
+#include "cpu/relevance.h"
 #include "cpu/weights_file.h"
 #include "modelsat/native_executor.h"
 
@@ -54,6 +55,9 @@ class NativeModel {
   float temperature() const { return temperature_; }
   float calibration_bias() const { return calibration_bias_; }
 
+  // Adds relevance . evidence to the logit; of size 0 when the router has none.
+  const RelevanceHead& relevance() const { return relevance_; }
+
  private:
   const std::int8_t* Row(const std::int8_t* rows, std::int32_t index) const {
     return rows + static_cast<std::int64_t>(index) * config_.hidden;
@@ -83,6 +87,7 @@ class NativeModel {
   float head_bias_ = 0.0f;
   float temperature_ = 1.0f;
   float calibration_bias_ = 0.0f;
+  RelevanceHead relevance_;
 
   friend class LinearPacker;
 };

@@ -58,6 +58,10 @@ Workspace::Workspace(const NativeModel& model) : limits_(LimitsOf(model.config()
   late_keys_values_ = layout.Reserve<float>(late_stride_ * model.late_layers());
   scores_ =
       layout.Reserve<float>(AttentionScratchFloats(limits_.tokens, model.config().memory_rows));
+  // an instruction of one token takes kLanes of the padded tokens
+  relevance_width_ = model.relevance().padded_size();
+  relevance_ = layout.Reserve<float>(std::size_t(limits_.tokens) / kLanes * relevance_width_);
+  relevance_scratch_ = layout.Reserve<float>(model.relevance().scratch_floats());
   const QuantizedPlaces state(&layout, rows, hidden);
   const QuantizedPlaces attended(&layout, rows, attention);
   const QuantizedPlaces wide(&layout, feed_forward_rows, intermediate);

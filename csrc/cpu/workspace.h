@@ -49,11 +49,19 @@ class Workspace {
   }
   float* scores() const { return buffer_.at<float>(scores_); }
 
+  // Of one instruction, [relevance padded_size]; any instruction of a pass.
+  float* relevance(int instruction) const {
+    return buffer_.at<float>(relevance_) + std::int64_t{instruction} * relevance_width_;
+  }
+  float* relevance_scratch() const { return buffer_.at<float>(relevance_scratch_); }
+
  private:
   const PassLimits limits_;
   std::size_t state_, qkv_, attended_, projected_, wide_, ranges_;
   std::size_t head_keys_values_, late_keys_values_, scores_;
+  std::size_t relevance_, relevance_scratch_;
   std::int64_t late_stride_ = 0;
+  int relevance_width_ = 0;
   QuantizedRows state_quantized_;
   QuantizedRows attended_quantized_;
   QuantizedRows wide_quantized_;

@@ -29,6 +29,7 @@ NativeZoo::NativeZoo(std::shared_ptr<const NativeModel> model, const Kernels& ke
   if (k > 0) memory_block_ = std::int64_t{model_->head_width()} * (PadToLanes(k) + k);
   Layout layout;
   start_ = layout.Reserve<float>(std::size_t(rows_) * model_->hidden_width());
+  evidence_ = layout.Reserve<float>(std::size_t(rows_) * model_->relevance().padded_size());
   first_qkv_ = layout.Reserve<float>(std::size_t(rows_) * 3 * model_->attention_width());
   memory_ = layout.Reserve<float>(std::size_t(rows_) * model_->late_layers() * config.heads *
                                   memory_block_);
@@ -45,10 +46,13 @@ const float* NativeZoo::memory(int late_layer, int head) const {
 
 void NativeZoo::CopyStart(const float* inquiry_start) {
   const std::int64_t hidden = model_->config().hidden;
-  CheckFinite(inquiry_start, rows_ * hidden, "inquiry_start");
+  const std::int64_t evidence = model_->config().evidence_size;
+  CheckFinite(inquiry_start, rows_ * (hidden + evidence), "inquiry_start");
   for (std::int64_t r = 0; r < rows_; ++r) {
-    std::copy_n(inquiry_start + r * hidden, hidden,
-                buffer_.at<float>(start_) + r * model_->hidden_width());
+    const float* const row = inquiry_start + r * (hidden + evidence);
+    std::copy_n(row, hidden, buffer_.at<float>(start_) + r * model_->hidden_width());
+    std::copy_n(row + hidden, evidence,
+                buffer_.at<float>(evidence_) + r * model_->relevance().padded_size());
   }
 }
 

@@ -27,6 +27,9 @@ class NativeZoo {
   // Where the inquiry rows start, [rows, hidden_width].
   const float* start() const { return buffer_.at<float>(start_); }
 
+  // Evidence for the relevance head, [rows, relevance padded_size].
+  const float* evidence() const { return buffer_.at<float>(evidence_); }
+
   // Query, key and value of the inquiry rows in layer inject_at, [rows, 3 * attention_width].
   const float* first_qkv() const { return buffer_.at<float>(first_qkv_); }
 
@@ -44,6 +47,7 @@ class NativeZoo {
   const int rows_;
   std::int64_t memory_block_ = 0;
   std::size_t start_ = 0;
+  std::size_t evidence_ = 0;
   std::size_t first_qkv_ = 0;
   std::size_t memory_ = 0;
   Buffer buffer_;

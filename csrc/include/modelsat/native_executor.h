@@ -26,6 +26,8 @@ struct NativeConfig {
   std::int32_t memory_rows = 0;    // K
   std::int32_t views = 1;          // R
   std::int32_t max_instruction_tokens = 0;
+  std::int32_t evidence_size = 0;     // E of the relevance head; 0 for a router without one
+  std::int32_t relevance_hidden = 0;  // width of that head's hidden layer
   float layer_norm_eps = 1e-12f;
 };
 
@@ -72,8 +74,9 @@ class NativeExecutor final : public Executor {
   // A table that holds what depends on the candidates alone: where their inquiry rows start,
   // their query, key and value in layer inject_at, and their memory.
   //
-  // inquiry_start float [M, R, D]; memory float [M, R, L - inject_at, 2, K, D], null when K = 0.
-  // Throws std::invalid_argument for NaN or infinity. Copies everything.
+  // inquiry_start float [M, R, D + E], the candidate's evidence behind the start; memory float [M,
+  // R, L - inject_at, 2, K, D], null when K = 0. Throws std::invalid_argument for NaN or infinity.
+  // Copies everything.
   std::shared_ptr<CandidateTable> MakeTable(const float* inquiry_start, const float* memory,
                                             std::int32_t num_candidates,
                                             std::uint64_t version) const;
