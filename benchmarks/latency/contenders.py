@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -39,21 +40,34 @@ class Native:
     exact = False
 
     def __init__(self, bundle: Bundle, threads: int) -> None:
+        self._bundle, self._threads = bundle, threads
+        self._usual = self._open(bundle)
+        self._profile = bundle.zoo[0]
+        self._last: tuple[Any, EncodedCandidates, Any] | None = None  # executor, zoo, the zoo's table in the core
+
+    def _open(self, bundle: Bundle) -> Any:
         from modelsat_engine.runtime.executors.native import NativeExecutor
 
-        # An instruction may be as long as the trunk has positions here; the router's own limit is about quality.
-        limits = {**bundle.config["tokenizer"], "max_instruction_tokens": bundle.config["trunk"]["max_positions"]}
-        self._executor = NativeExecutor(replace(bundle, config={**bundle.config, "tokenizer": limits}), threads)
-        self._profile = bundle.zoo[0]
-        self._last: tuple[EncodedCandidates, Any] | None = None  # a zoo and its table in the core
+        return NativeExecutor(bundle, self._threads)
+
+    @cached_property
+    def _long(self) -> Any:
+        """For instructions longer than the router reads, which is a limit of quality: up to the trunk's positions."""
+        limits = {
+            **self._bundle.config["tokenizer"],
+            "max_instruction_tokens": self._bundle.config["trunk"]["max_positions"],
+        }
+        return self._open(replace(self._bundle, config={**self._bundle.config, "tokenizer": limits}))
 
     def prepare(self, instructions: list[np.ndarray], candidates: EncodedCandidates) -> Call:
-        if self._last is None or self._last[0] is not candidates:
+        longest = max(map(len, instructions))
+        executor = self._usual if longest <= self._usual.limits().max_instruction_tokens else self._long
+        if self._last is None or self._last[0] is not executor or self._last[1] is not candidates:
             profiles = [replace(self._profile, name=f"candidate {m}") for m in range(len(candidates.inquiry_start))]
-            self._last = candidates, self._executor.core_table(CandidateTable(profiles, candidates), 0)
-        table = self._last[1]
+            self._last = executor, candidates, executor.core_table(CandidateTable(profiles, candidates), 0)
+        table = self._last[2]
         batch = PackedBatch.pack(instructions)
-        core = self._executor.core
+        core = executor.core
         return lambda: core.score(batch.token_ids, batch.cu_seqlens, table)
 
 

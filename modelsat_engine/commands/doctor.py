@@ -66,6 +66,7 @@ def examine(bundle: Path | None, zoo: Path | None) -> dict[str, Any]:
         "extras": _extras(),
         "clashes": find_clashes(importlib.metadata.distributions()),
         "executors": _executors(),
+        "native": _native(bundle),
         "bundle": _bundle(bundle, zoo),
         "self_test": _self_test(bundle, zoo),
     }
@@ -134,6 +135,24 @@ def _executors() -> dict[str, str | None]:
         return {"onnxruntime": _why(error)}
 
 
+def _native(bundle: Path | None) -> dict[str, str | None]:
+    """The instruction set of the native executor, or why this bundle is routed through ONNX Runtime instead."""
+    try:
+        from modelsat_engine.errors import BundleError
+        from modelsat_engine.export.bundle import Bundle
+        from modelsat_engine.runtime.executors.native import instruction_set
+        from modelsat_engine.runtime.executors.native_weights import unsupported_reason
+
+        isa = instruction_set()
+    except Exception as error:
+        return {"instruction_set": None, "falls_back_because": _why(error)}
+    try:
+        reason = unsupported_reason(Bundle.load(bundle))
+    except BundleError:  # nothing runs it; the bundle's own entry says why
+        reason = None
+    return {"instruction_set": isa, "falls_back_because": reason}
+
+
 def _bundle(bundle: Path | None, zoo: Path | None) -> dict[str, Any]:
     try:
         from modelsat_engine.aptitude import load_zoo
@@ -193,7 +212,10 @@ def _print(report: dict[str, Any]) -> None:
         line("cpu", f"{name}, {cpu['usable']} usable; {features or 'no vector extension'}")
     line("versions", ", ".join(f"{name} {version or 'missing'}" for name, version in report["versions"].items()))
     for i, (name, reason) in enumerate(report["executors"].items()):
-        line("executors" if i == 0 else "", f"{name}: {reason or 'available'}", "green" if reason is None else "dim")
+        state = reason or "available"
+        if name == "native" and reason is None:
+            state = _native_state(report["native"])
+        line("executors" if i == 0 else "", f"{name}: {state}", "green" if reason is None else "dim")
     complete = [extra for extra, entry in report["extras"].items() if entry["installed"]]
     line("extras", f"installed: {', '.join(complete) or 'none'}")
     for extra, entry in report["extras"].items():
@@ -213,6 +235,12 @@ def _print(report: dict[str, Any]) -> None:
         line("routing", f'works: "{test["instruction"]}" -> {test["candidate"]} in {took}', "green")
     else:
         line("routing", f"does not work: {test['error']}", "red")
+
+
+def _native_state(native: dict[str, str | None]) -> str:
+    if native["falls_back_because"] is None:
+        return f"available, instruction set {native['instruction_set']}"
+    return f"not for this bundle ({native['falls_back_because']}); it is routed through ONNX Runtime"
 
 
 def _requirements() -> list[str]:

@@ -17,7 +17,8 @@ def test_a_working_installation_passes(run: Run) -> None:
     result = run("doctor", "--json")
     assert result.exit_code == 0, result.stdout
     report = json.loads(result.stdout)
-    assert set(report) == {"system", "cpu", "versions", "extras", "clashes", "executors", "bundle", "self_test"}
+    parts = {"system", "cpu", "versions", "extras", "clashes", "executors", "native", "bundle", "self_test"}
+    assert set(report) == parts
     assert report["cpu"]["usable"] >= 1
     assert report["cpu"]["architecture"]
     assert report["executors"]["onnxruntime"] is None
@@ -33,6 +34,26 @@ def test_people_get_the_same_on_few_lines(run: Run) -> None:
     lines = result.stdout.splitlines()
     assert [line.split(" ")[0] for line in lines if not line.startswith(" ")][-3:] == ["bundle", "zoo", "routing"]
     assert "works" in lines[-1]
+
+
+def test_the_instruction_set_is_named_or_why_there_is_none(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.runtime.native_bundle import Shape, random_network, write_native_bundle
+
+    monkeypatch.setenv("MODELSAT_ISA", "portable")
+    bundle = write_native_bundle(tmp_path / "native", random_network(Shape(), 1))
+    report = json.loads(run("doctor", "--bundle", bundle, "--json").stdout)
+    assert report["native"] == {"instruction_set": "portable", "falls_back_because": None}
+    assert "native: available, instruction set portable" in run("doctor", "--bundle", bundle).stdout
+    toy = json.loads(run("doctor", "--json").stdout)
+    assert "int8 weights" in toy["native"]["falls_back_because"]
+    assert toy["self_test"]["executor"] == "onnxruntime"
+    assert "native: not for this bundle" in run("doctor").stdout
+    monkeypatch.setenv("MODELSAT_ISA", "mmx")
+    report = json.loads(run("doctor", "--bundle", bundle, "--json").stdout)
+    assert "MODELSAT_ISA is 'mmx'" in report["executors"]["native"]
+    assert report["native"] == {"instruction_set": None, "falls_back_because": report["executors"]["native"]}
 
 
 def test_a_broken_bundle_fails_and_names_the_file(run: Run, tmp_path: Path, tiny_bundle: Path) -> None:

@@ -34,6 +34,7 @@ class Shape:
     memory_rows: int = 0
     views: int = 1
     head: str = "yes_no"
+    relevance_hidden: int = 0
 
 
 SHAPES = (
@@ -44,6 +45,8 @@ SHAPES = (
     Shape(layers=4, inject_at=2, memory_rows=7, views=2),
     Shape(layers=4, inject_at=0, hidden=40, heads=5, memory_rows=18, head="regression"),
     Shape(layers=3, inject_at=2, hidden=96, heads=6, intermediate=200, views=3, head="regression"),
+    Shape(relevance_hidden=9),
+    Shape(layers=2, inject_at=1, hidden=33, memory_rows=7, views=2, relevance_hidden=21),
 )
 
 
@@ -64,6 +67,7 @@ def random_network(shape: Shape, seed: int) -> ModelSatNetwork:
         memory_rows=shape.memory_rows,
         views=shape.views,
         head=shape.head,  # type: ignore[arg-type]
+        relevance_hidden=shape.relevance_hidden,
     )
     network = ModelSatNetwork(config).eval().requires_grad_(False)
     for name, parameter in network.named_parameters():
@@ -72,6 +76,9 @@ def random_network(shape: Shape, seed: int) -> ModelSatNetwork:
             parameter.copy_(torch.randn_like(parameter) / math.sqrt(shape.hidden))
         else:
             parameter.copy_(parameter + 0.2 * torch.randn_like(parameter))
+    if network.relevance is not None:
+        pooled = torch.randn(50, shape.hidden) * torch.linspace(0.5, 2, shape.hidden) + 0.3
+        network.relevance.describe(pooled)
     network.temperature.fill_(1.3)
     network.calibration_bias.fill_(-0.2)
     quantize_network(network)
@@ -83,7 +90,7 @@ def write_native_bundle(directory: Path, network: ModelSatNetwork) -> Path:
     write_tiny_bundle(directory)
     save_file({name: t.contiguous() for name, t in network.state_dict().items()}, directory / "weights.safetensors")
     config = json.loads((directory / "router.json").read_text())
-    config |= network.config.to_json()
+    config |= {**network.config.to_json(), "evidence_size": network.config.evidence_size}
     config["tokenizer"]["max_instruction_tokens"] = POSITIONS
     config["quantization"] = {"weights": "int8"}
     (directory / "router.json").write_text(json.dumps(config))
@@ -95,7 +102,7 @@ def random_table(bundle: Bundle, network: ModelSatNetwork, candidates: int, seed
     """Candidates whose rows are drawn where the connector would have put them."""
     generator = torch.Generator().manual_seed(seed)
     config = network.config
-    start = torch.randn(candidates, config.views, config.trunk.hidden, generator=generator)
+    start = torch.randn(candidates, config.views, config.trunk.hidden + config.evidence_size, generator=generator)
     memory = None
     if config.memory_rows:
         shape = (candidates, config.views, config.memory_rows, config.trunk.hidden)

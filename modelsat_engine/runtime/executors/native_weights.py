@@ -13,6 +13,7 @@ from modelsat_engine.export.bundle import Bundle
 _EXPORT = "export the bundle again"
 _TRUNK_SIZES = ("layers", "hidden", "heads", "intermediate", "vocab", "max_positions")
 _ROUTER_SIZES = ("inject_at", "memory_rows", "views")
+_OPTIONAL_SIZES = ("evidence_size", "relevance_hidden")  # 0 in a router without a relevance head
 
 #: dtype, shape, offset in the file and length, both in bytes.
 Place = tuple[str, tuple[int, ...], int, int]
@@ -47,6 +48,7 @@ def network_sizes(bundle: Bundle) -> dict[str, int | float]:
         return {
             **{name: int(trunk[name]) for name in _TRUNK_SIZES},
             **{name: int(config[name]) for name in _ROUTER_SIZES},
+            **{name: int(config.get(name, 0)) for name in _OPTIONAL_SIZES},
             "max_instruction_tokens": int(config["tokenizer"]["max_instruction_tokens"]),
             "layer_norm_eps": float(trunk["layer_norm_eps"]),
         }
