@@ -38,6 +38,13 @@ from modelsat_engine.commands.progress import ProgressBar
     metavar="N",
     help="Judge on at most N questions a scenario.  [default: all]",
 )
+@click.option(
+    "--executor",
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help="What runs the router; 'modelsat doctor' lists what can.",
+)
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Also draw it: .png, .svg or .pdf.")
 @click.option("--no-cache", is_flag=True, help="Embed every question anew, and keep nothing.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Also write the JSON here.")
@@ -49,6 +56,7 @@ def command(
     scenarios: tuple[str, ...],
     zoo_size: int,
     max_questions: int | None,
+    executor: str,
     plot: Path | None,
     no_cache: bool,
     output: Path | None,
@@ -88,6 +96,7 @@ def command(
             max_questions=max_questions,
             progress=progress.update,
             cache=None if no_cache else cache_directory(),
+            executor=executor,
         )
     if output is not None:
         with atomic_file(output) as file:

@@ -51,11 +51,12 @@ def predict(
     report: Progress = lambda share, note: None,
     embedding: np.ndarray | None = None,
     cache: Path | None = None,
+    executor: str = "auto",
 ) -> Predictions:
     """Predictions of the router and of the baselines for the scenarios of these names.
 
     Args:
-        names, max_questions, embedding, cache: as for :func:`modelsat_engine.evaluation.run.evaluate`.
+        names, max_questions, embedding, cache, executor: as for :func:`modelsat_engine.evaluation.run.evaluate`.
         bench: questions of RouterBench to predict as well; needs ``embedding`` None.
         report: called with the share done, up to PREDICTED, and a note.
     """
@@ -83,6 +84,7 @@ def predict(
             bundle,
             profiles_from_outcomes(data, test, rows),
             texts,
+            executor=executor,
             progress=lambda share: report(
                 _EMBEDDED + (_ROUTED - _EMBEDDED) * (before + share * len(texts)) / total, "routing"
             ),

@@ -23,10 +23,11 @@ def render(result: Mapping[str, Any]) -> Group:
 
     settings, data = result["settings"], result["data"]
     note = Text(
-        f"{result['bundle']['name']}: {data['seen_models']} seen and {data['new_models']} new models; "
+        f"{result['bundle']['name']}, executor {settings.get('executor', 'unknown')}: "
+        f"{data['seen_models']} seen and {data['new_models']} new models; "
         f"{settings['seeds']} seeds of {settings['zoos_per_seed']} random zoos of {settings['zoo_size']}. "
         "Mean and, after ±, standard deviation over seeds with resampled questions. Gain is over the single model that "
-        "is best in hindsight, in points; the figure before it is the share of questions answered right, in per cent. "
+        "is best in hindsight, in points; similar and right are shares of questions answered right. "
         "APGR is the area under the deferral curve between the weak model (0) and the strong one (1).",
         style="dim",
     )
@@ -50,14 +51,14 @@ def _prediction_table(name: str, scenario: Mapping[str, Any]) -> Table:
         ("AUC", _metric(predictions, "auc", 1, ".3f")),
         ("ECE", _metric(predictions, "ece", 1, ".3f", spread=False)),
     ]
-    for kind in zoos:
+    for kind, zoo in zoos.items():
         label = KIND_LABELS.get(kind, kind)
-        if kind != "similar_sparse":
+        gain = _choice(zoo, "gain_over_best_single", 100, "+.1f")
+        if kind == "similar":
             # Its spread is that of the zoos' strength and says little; the gain is within a zoo.
-            columns.append((label, _choice(zoos[kind], "routed_accuracy", 100, ".1f", spread=False)))
-            columns.append(("gain", _choice(zoos[kind], "gain_over_best_single", 100, "+.1f")))
+            columns += [(label, _choice(zoo, "routed_accuracy", 100, ".1f", spread=False)), ("gain", gain)]
         else:
-            columns.append(("sparse", _choice(zoos[kind], "gain_over_best_single", 100, "+.1f")))
+            columns.append((f"gain, {label}", gain))
     title = f"{TITLES.get(name, name)} ({scenario['models']} models, {scenario['questions']:,} questions)"
     keys = _in_order(LABELS, predictions, *(zoo["choices"] for zoo in zoos.values()))
     return _table(title, columns, keys, LABELS, caption=_spans(zoos))

@@ -23,6 +23,7 @@ def router_probabilities(
     profiles: Sequence[CapabilityProfile],
     texts: Sequence[str],
     progress: Share | None = None,
+    executor: str = "auto",
 ) -> np.ndarray:
     """P(Yes) of every model for every text, exactly as a gateway would get it.
 
@@ -31,6 +32,7 @@ def router_probabilities(
         profiles: M models, with different names.
         texts: N instructions.
         progress: called with the share done, 0 to 1.
+        executor: what runs the router, as :meth:`Engine.load` takes it.
 
     Returns:
         float32 ``[N, M]``.
@@ -42,7 +44,7 @@ def router_probabilities(
 
     P = np.empty((len(texts), len(profiles)), np.float32)  # [N, M]
     by_length = np.argsort([len(text) for text in texts], kind="stable")  # like lengths share a batch
-    with Engine.load(bundle, zoo=profiles, mode="throughput") as engine:
+    with Engine.load(bundle, zoo=profiles, executor=executor, mode="throughput") as engine:
         for start in range(0, len(texts), TEXTS_PER_CALL):
             part = by_length[start : start + TEXTS_PER_CALL]
             P[part] = engine.score([texts[index] for index in part])
@@ -98,6 +100,15 @@ def instruction_embeddings(
         if progress is not None:
             progress(done / len(texts))
     return embedding
+
+
+def executor_in_use(bundle: Bundle, executor: str = "auto") -> str:
+    """The executor that this name means for the bundle on this machine; ``auto`` is the best that can be used."""
+    from modelsat_engine.runtime.executors import executors_for
+
+    if executor != "auto":
+        return executor
+    return next((name for name, reason in executors_for(bundle).items() if reason is None), executor)
 
 
 def usable_cpus() -> int:

@@ -13,6 +13,7 @@ import numpy as np
 from modelsat_engine.errors import BundleError, DataError, MissingExtraError
 from modelsat_engine.evaluation.outcomes import OutcomeData
 from modelsat_engine.evaluation.predictions import PREDICTED, Progress, predict
+from modelsat_engine.evaluation.router import executor_in_use
 from modelsat_engine.evaluation.routerbench import FILE as ROUTERBENCH_FILE
 from modelsat_engine.evaluation.routerbench import RouterBench
 from modelsat_engine.evaluation.scenarios import ZOOS_PER_SEED
@@ -34,6 +35,7 @@ def evaluate(
     progress: Progress | None = None,
     embedding: np.ndarray | None = None,
     cache: Path | None = None,
+    executor: str = "auto",
 ) -> dict[str, Any]:
     """Measure a router where its own training record says it may be measured.
 
@@ -51,13 +53,14 @@ def evaluate(
         embedding: float ``[Q, D]`` for the nearest-neighbour and factorisation baselines, a row for each question of
             the data; default the router's own instruction embedding. RouterBench is left out with it.
         cache: directory that keeps the router's instruction embeddings from one call to the next; None keeps none.
+        executor: what runs the router, as :meth:`Engine.load` takes it.
 
     Returns:
         A dict that JSON can hold::
 
             format_version   2
             bundle           {"name", "hash"}
-            settings         {"seeds", "zoo_size", "zoos_per_seed", "max_questions"}
+            settings         {"seeds", "zoo_size", "zoos_per_seed", "max_questions", "executor"}
             data             {"models", "questions", "seen_models", "new_models", "train_questions"}
             split            {"seed", "aptitude_test_id", "new_tasks"}
             scenarios        {name: scenario}
@@ -99,6 +102,7 @@ def evaluate(
         report=report,
         embedding=embedding,
         cache=cache,
+        executor=executor,
     )
     report(PREDICTED, "scoring")
     started = time.monotonic()
@@ -123,6 +127,7 @@ def evaluate(
             "zoo_size": zoo_size,
             "zoos_per_seed": ZOOS_PER_SEED,
             "max_questions": max_questions,
+            "executor": executor_in_use(bundle, executor),
         },
         "data": {
             "models": len(data.model_keys),

@@ -67,15 +67,17 @@ def test_evaluate_hands_over_its_settings_and_writes_the_result(
     assert evaluate.positional == (tiny_bundle, Path("d"))
     evaluate.named.pop("progress")(0.5, "routing")
     assert evaluate.named.pop("cache").parts[-2:] == ("modelsat-engine", "embeddings")
-    assert evaluate.named == {"seeds": 5, "scenarios": None, "zoo_size": 5, "max_questions": None}
+    assert evaluate.named == {"seeds": 5, "scenarios": None, "zoo_size": 5, "max_questions": None, "executor": "auto"}
     assert "a table" in result.stdout
     assert json.loads((tmp_path / "quality.json").read_text()) == evaluate.answer
 
     options = ["--scenario", "new-models", "--scenario", "seen-models", "--seeds", "2", "--zoo-size", "3"]
-    result = run("evaluate", "--data", "d", "--json", "--max-questions", "9", "--no-cache", *options)
+    result = run(
+        "evaluate", "--data", "d", "--json", "--max-questions", "9", "--no-cache", "--executor", "onnxruntime", *options
+    )
     assert json.loads(result.stdout) == evaluate.answer
     assert evaluate.named["scenarios"] == ("new-models", "seen-models")
-    assert evaluate.named["cache"] is None
+    assert (evaluate.named["cache"], evaluate.named["executor"]) == (None, "onnxruntime")
     assert (evaluate.named["seeds"], evaluate.named["zoo_size"], evaluate.named["max_questions"]) == (2, 3, 9)
 
 

@@ -60,6 +60,7 @@ def test_an_evaluation_has_every_scenario_and_predictor(bundle: Path, directory:
     assert result["bundle"]["name"] == "tiny"
     assert result["bundle"]["hash"] == Bundle.load(bundle).hash
     assert result["settings"]["seeds"] == 2
+    assert result["settings"]["executor"] in ("native", "onnxruntime")
     assert result["split"]["seed"] == SEED
     assert tuple(result["scenarios"]) == ALL_SCENARIOS
     for scenario in [result["scenarios"][name] for name in SCENARIO_NAMES]:
