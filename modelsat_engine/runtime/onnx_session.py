@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from pathlib import Path
 from typing import Any
 
 from modelsat_engine.errors import ExecutorError
 
 _FATAL_SEVERITY = 4  # errors arrive as exceptions; nothing is printed
+# Read by ONNX Runtime when it is imported. Since 1.29 its builds report usage to their maker unless told not to, and
+# the thread that does so hangs or crashes a forked child when that exits. Setting it to 0 beforehand keeps it on.
+_NO_TELEMETRY = ("ORT_DISABLE_TELEMETRY", "1")
 
 
 def unavailable_reason() -> str | None:
     """Why ONNX Runtime cannot be used here, or None."""
+    os.environ.setdefault(*_NO_TELEMETRY)
     try:
         import onnxruntime
     except ImportError as error:

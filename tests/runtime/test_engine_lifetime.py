@@ -36,15 +36,20 @@ def run_script(bundle: Bundle, script: str) -> subprocess.CompletedProcess[str]:
         "engine.route('prove')\n"
     )
     return subprocess.run(
-        [sys.executable, "-c", preamble + script], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        [sys.executable, "-c", preamble + script, str(bundle.path)],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
     )
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_child_is_refused_in_words(bundle: Bundle) -> None:
+def test_a_forked_child_is_refused_in_words_and_may_load_its_own(bundle: Bundle) -> None:
     ended = run_script(
         bundle,
         """
+decision = engine.route("prove")
 engine._lifetime._changed.acquire()  # as another thread of the parent might hold it at the fork
 child = os.fork()
 if child == 0:
@@ -61,7 +66,9 @@ if child == 0:
         else:
             raise SystemExit(3)
     engine.close()
-    os._exit(7)  # ONNX Runtime's own session is not made for an orderly end in a forked child
+    with Engine.load(sys.argv[1]) as own:
+        assert own.route("prove").candidate == decision.candidate
+    sys.exit(7)  # an orderly end: every exit handler runs
 engine._lifetime._changed.release()
 _, status = os.waitpid(child, 0)
 assert os.waitstatus_to_exitcode(status) == 7, status
