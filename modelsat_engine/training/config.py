@@ -26,6 +26,8 @@ class SampleConfig:
         homogeneous_share: part of the questions in batches of one domain, which makes the paper's negatives hard.
         strength_weight: a candidate's weight in the loss runs from 1 (weakest) to 1 + this (strongest).
         note_share: part of the profiles that keep their expert note.
+        bare_share: part of the questions with lettered options that are shown without them. Without it a router
+            learns that a free-form prompt is one that models fail, for that is so in the benchmarks.
     """
 
     max_tokens: int = 128
@@ -37,6 +39,7 @@ class SampleConfig:
     homogeneous_share: float = 0.5
     strength_weight: float = 0.5
     note_share: float = 0.7
+    bare_share: float = 0.0
 
 
 @dataclass(frozen=True)

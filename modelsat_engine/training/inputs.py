@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from modelsat_engine.training.samples import Candidates
 
 #: An expert note is cut to this many tokens, in training as in a deployed router.
 MAX_NOTE_TOKENS = 32
+_FIRST_OPTION = re.compile(r"\n(?:Options:\n)?\(?A[.)] ")
 
 
 class NetworkInputs:
@@ -27,37 +29,53 @@ class NetworkInputs:
         tokenizer: for expert notes and capability texts.
         test: the aptitude test, for capability texts.
         frozen_layers: trunk layers that training leaves alone, at most `inject_at`.
+        bare: token ids of the questions that have lettered options, without them, by column.
     """
 
     def __init__(
-        self, tokens: Sequence[np.ndarray], tokenizer: InstructionTokenizer, test: AptitudeTest, frozen_layers: int
+        self,
+        tokens: Sequence[np.ndarray],
+        tokenizer: InstructionTokenizer,
+        test: AptitudeTest,
+        frozen_layers: int,
+        bare: Mapping[int, np.ndarray] | None = None,
     ) -> None:
         self.tokens, self.tokenizer, self.test = tokens, tokenizer, test
-        self.frozen_layers = frozen_layers
-        self._states: dict[int, Tensor] = {}
+        self.frozen_layers, self.bare = frozen_layers, bare or {}
+        self._states: dict[tuple[int, bool], Tensor] = {}
         self._note_ids: dict[str, np.ndarray] = {}
 
-    def instructions(self, questions: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Padded ids and mask, int64 ``[B, S]`` each, of the given columns."""
-        return pad([self.tokens[question] for question in questions])
+    def instructions(self, questions: np.ndarray, bare: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
+        """Padded ids and mask, int64 ``[B, S]`` each, of the given columns; those in bool `bare` without options."""
+        return pad([self._tokens(*key) for key in self._keys(questions, bare)])
 
-    def prefix(self, network: ModelSatNetwork, questions: np.ndarray) -> tuple[Tensor, Tensor]:
+    def _keys(self, questions: np.ndarray, bare: np.ndarray | None) -> list[tuple[int, bool]]:
+        hidden = np.zeros(len(questions), bool) if bare is None else bare
+        return [(int(q), bool(b) and int(q) in self.bare) for q, b in zip(questions, hidden, strict=True)]
+
+    def _tokens(self, question: int, bare: bool) -> np.ndarray:
+        return self.bare[question] if bare else self.tokens[question]
+
+    def prefix(
+        self, network: ModelSatNetwork, questions: np.ndarray, bare: np.ndarray | None = None
+    ) -> tuple[Tensor, Tensor]:
         """State of the instructions where inquiry rows join them, ``[B, S, D]``, and the mask, bool ``[B, S]``.
 
-        The first `frozen_layers` layers are computed once for every question and kept in half precision.
+        The first `frozen_layers` layers are computed once for every text and kept in half precision.
         """
-        ids, mask = self.instructions(questions)
+        ids, mask = self.instructions(questions, bare)
         seen = mask > 0
         if not self.frozen_layers:
             return network.encode_instruction(ids, seen), seen
-        for question in map(int, questions):
-            if question not in self._states:  # one at a time: the state must not depend on the batch, or a resumed
-                tokens = torch.from_numpy(self.tokens[question].astype(np.int64))[None]  # run would differ
+        keys = self._keys(questions, bare)
+        for key in keys:
+            if key not in self._states:  # one at a time: the state must not depend on the batch, or a resumed
+                tokens = torch.from_numpy(self._tokens(*key).astype(np.int64))[None]  # run would differ
                 with torch.no_grad():
-                    self._states[question] = network.trunk(tokens, None, layers=self.frozen_layers)[0].half()
+                    self._states[key] = network.trunk(tokens, None, layers=self.frozen_layers)[0].half()
         rows = torch.zeros(*ids.shape, network.config.trunk.hidden)
-        for row, question in enumerate(questions):
-            state = self._states[int(question)]
+        for row, key in enumerate(keys):
+            state = self._states[key]
             rows[row, : len(state)] = state
         return network.trunk.run_layers(rows, seen, self.frozen_layers, network.config.inject_at), seen
 
@@ -85,6 +103,12 @@ class NetworkInputs:
             profiles.append(CapabilityProfile(f"candidate {number}", right, asked, notes=candidates.notes[number]))
         inputs = read(profiles)
         return torch.from_numpy(inputs["capability_ids"]), torch.from_numpy(inputs["capability_mask"])
+
+
+def without_options(text: str) -> str | None:
+    """The question before its lettered options, or None where there are none."""
+    option = _FIRST_OPTION.search(text)
+    return text[: option.start()] if option and text[: option.start()].strip() else None
 
 
 def pad(rows: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from modelsat_engine.model.capability import TaskwiseEncoder, TextEncoder, mean_
 from modelsat_engine.model.network import ModelSatNetwork
 from modelsat_engine.runtime.instruction import InstructionTokenizer
 from modelsat_engine.training.config import TrainConfig
-from modelsat_engine.training.inputs import NetworkInputs, pad
+from modelsat_engine.training.inputs import NetworkInputs, pad, without_options
 from modelsat_engine.training.samples import AptitudeAnswers, BatchSampler
 
 DOMAINS = 10
@@ -71,7 +71,11 @@ def prepare(
     tokens = [tokenizer.tokenise(text).token_ids for text in data.questions.instruction]
     texts = InstructionTokenizer.from_file(base_directory / "tokenizer.json", config.network.trunk.max_positions)
     frozen = min(config.schedule.trunk_from, config.network.inject_at)
-    inputs = NetworkInputs(tokens, texts, test, frozen)
+    bare: dict[int, np.ndarray] = {}
+    if config.samples.bare_share:
+        stems = {int(column): without_options(data.questions.instruction[column]) for column in split.train}
+        bare = {column: tokenizer.tokenise(stem).token_ids for column, stem in stems.items() if stem is not None}
+    inputs = NetworkInputs(tokens, texts, test, frozen, bare)
     answers = AptitudeAnswers(data, test)
 
     paths = task_paths(data)

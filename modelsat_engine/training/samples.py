@@ -35,6 +35,7 @@ class Batch:
         candidates: the M candidates.
         labels: float32 ``[B, M]``, 1 right, 0 wrong; known: bool ``[B, M]``.
         weights: float32 ``[M]``.
+        bare: bool ``[B]``, questions to be shown without their options where they have any.
     """
 
     questions: np.ndarray
@@ -42,6 +43,7 @@ class Batch:
     labels: np.ndarray
     known: np.ndarray
     weights: np.ndarray
+    bare: np.ndarray
 
 
 class AptitudeAnswers:
@@ -114,12 +116,14 @@ class BatchSampler:
             self.notes[self.rows[a]] if keep and a == b else "" for a, b, keep in zip(first, second, kept, strict=True)
         )
         weights = (self.row_weight[first] + self.row_weight[second]) / 2
+        bare = np.random.default_rng((self.seed, 2, epoch, index)).random(len(questions)) < self.config.bare_share
         return Batch(
             questions,
             Candidates(correct, total, notes),
             (labels == 1).astype(np.float32),
             labels >= 0,
             weights.astype(np.float32),
+            bare,
         )
 
     def _degrade(self, answers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
