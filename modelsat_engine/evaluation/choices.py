@@ -63,11 +63,13 @@ def _choices(
     """Choice metrics of every rule and predictor: mean on all questions, sd over resampled seeds."""
     if not any(drawn):
         return {}
-    everything = np.arange(len(Y))
-    plain = [zoo_choices(predictors, Y, zoos, aptitude, everything) for zoos in drawn if zoos]
-    resampled = [
-        zoo_choices(predictors, Y, zoos, aptitude, some) for zoos, some in zip(drawn, resamples, strict=True) if zoos
-    ]
+    plain, resampled = [], []
+    for zoos, some in zip(drawn, resamples, strict=True):
+        if zoos:
+            counts = np.stack([np.ones(len(Y)), np.bincount(some, minlength=len(Y))], axis=1)  # [q, 2]
+            once, again = zoo_choices(predictors, Y, zoos, aptitude, counts)
+            plain.append(once)
+            resampled.append(again)
     return {
         name: {
             metric: figure([one[name][metric] for one in plain], [one[name][metric] for one in resampled])
@@ -82,8 +84,8 @@ def zoo_choices(
     Y: np.ndarray,
     zoos: Sequence[np.ndarray],
     aptitude: np.ndarray,
-    questions: np.ndarray,
-) -> dict[str, dict[str, float]]:
+    counts: np.ndarray,
+) -> list[dict[str, dict[str, float]]]:
     """Choice metrics averaged over zoos, on the questions all candidates of a zoo answered.
 
     Args:
@@ -91,30 +93,38 @@ def zoo_choices(
         Y: int8 ``[q, m]``.
         zoos: positions among the m models.
         aptitude: float64 ``[m]``.
-        questions: int64, positions among the q questions, with repeats in a resample.
+        counts: float ``[q, k]``, how often each question counts in each of k samples: choosing is done once for all.
 
     Returns:
-        Rule or predictor -> metric of CHOICE_METRICS -> value. First random, best_single and oracle.
+        For each of the k samples: rule or predictor -> metric of CHOICE_METRICS -> value. First random, best_single
+        and oracle.
     """
-    accuracy: dict[str, list[float]] = {name: [] for name in ("random", "best_single", "oracle", *predictors)}
-    aptitude_best = []
-    for zoo in zoos:
-        common = questions[(Y[np.ix_(questions, zoo)] >= 0).all(1)]
-        y = Y[np.ix_(common, zoo)]
-        bounds = metrics.zoo_bounds(y)
-        accuracy["random"].append(bounds.random)
-        accuracy["best_single"].append(bounds.best_single)
-        accuracy["oracle"].append(bounds.oracle)
-        aptitude_best.append(float(y[:, int(np.nanargmax(aptitude[zoo]))].mean()))
-        for name, P in predictors.items():
-            accuracy[name].append(metrics.routed_accuracy(P[np.ix_(common, zoo)], y))
-    mean = {name: float(np.mean(values)) for name, values in accuracy.items()}
+    rules = ("random", "best_single", "oracle", *predictors)
+    accuracy = np.empty((len(zoos), len(rules), counts.shape[1]))
+    aptitude_best = np.empty((len(zoos), counts.shape[1]))
+    for place, zoo in enumerate(zoos):
+        common = np.flatnonzero((Y[:, zoo] >= 0).all(1))
+        y = Y[np.ix_(common, zoo)].astype(np.float64)
+        weights = counts[common] / counts[common].sum(0)  # [c, k]
+        single = y.T @ weights  # [zoo, k]
+        aptitude_best[place] = single[int(np.nanargmax(aptitude[zoo]))]
+        accuracy[place, :3] = single.mean(0), single.max(0), y.max(1) @ weights
+        if predictors:
+            routed = [metrics.routed_right(P[np.ix_(common, zoo)], y) for P in predictors.values()]
+            accuracy[place, 3:] = np.array(routed) @ weights
+    return [
+        _metrics(dict(zip(rules, accuracy[:, :, k].mean(0).tolist(), strict=True)), float(aptitude_best[:, k].mean()))
+        for k in range(counts.shape[1])
+    ]
+
+
+def _metrics(mean: Mapping[str, float], aptitude_best: float) -> dict[str, dict[str, float]]:
     room = mean["oracle"] - mean["best_single"]
     return {
         name: {
             "routed_accuracy": value,
             "gain_over_best_single": value - mean["best_single"],
-            "gain_over_aptitude_best": value - float(np.mean(aptitude_best)),
+            "gain_over_aptitude_best": value - aptitude_best,
             "oracle_gap_share": (value - mean["best_single"]) / room if room > 0 else math.nan,
         }
         for name, value in mean.items()

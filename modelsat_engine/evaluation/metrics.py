@@ -75,8 +75,14 @@ def routed_accuracy(P: np.ndarray, Y: np.ndarray) -> float:
         In [0, 1]. Candidates that tie for the highest P share the question, as an arbitrary choice among them
         would on average.
     """
+    return float(routed_right(P, Y).mean())
+
+
+def routed_right(P: np.ndarray, Y: np.ndarray) -> np.ndarray:
+    """What each question earns in :func:`routed_accuracy`, float64 ``[Q]``, in [0, 1]."""
     best = np.equal(P, P.max(axis=1, keepdims=True))  # [Q, M]
-    return float(((Y * best).sum(1) / best.sum(1)).mean())
+    right: np.ndarray = (Y * best).sum(1) / best.sum(1)
+    return right
 
 
 @dataclass(frozen=True)
