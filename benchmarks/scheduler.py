@@ -6,6 +6,7 @@ Every executor here does nothing, so what is left is the scheduler and its bindi
 
 - ``cost``: four Python threads send single requests as fast as they can. Wall time and processor time of the whole
   process, per request, Python's own work included; then the same calls refused at the door, and lists of a thousand.
+- ``memory``: the process's resident memory after a tenth of a million single requests, and after all of them.
 - ``delay``: one request at a time through ``score``, against calling the same executor directly.
 
 The scheduler by itself, without Python, at a fixed rate of 100,000 requests a second: ``make bench`` or
@@ -107,6 +108,28 @@ def cost(total: int) -> list[dict[str, Any]]:
     return rows
 
 
+def memory(total: int) -> list[dict[str, Any]]:
+    """One row: resident memory after a tenth of ``total`` requests, each submitted alone, and after all of them."""
+    one = np.ones(TOKENS, dtype=np.int32)
+    table = CandidateTable(None, CANDIDATES)
+    resident = []
+    with BatchScheduler(NoOpExecutor(), max_queue_requests=QUEUE, max_queue_tokens=QUEUE * TOKENS) as scheduler:
+        for _ in range(10):
+            for _ in range(total // 10 // LIST):
+                for _ in range(LIST - 1):
+                    scheduler.submit(one, None, table, deadline_us=10_000_000)
+                scheduler.score(one, None, table)  # waits for those before it
+            resident.append(resident_mb())
+    row = {"what": "memory", "how": "single requests", "n": total}
+    return [{**row, "resident_mb_after_a_tenth": resident[0], "resident_mb_after_all": resident[-1]}]
+
+
+def resident_mb() -> float:
+    """Resident memory of this process."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
+
+
 def delay(count: int) -> list[dict[str, Any]]:
     """Rows of one request at a time: the executor called directly, through the scheduler, and the native one."""
     one = np.ones(TOKENS, dtype=np.int32)
@@ -162,11 +185,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--requests", type=int, default=100_000, help="of every cost row")
     parser.add_argument("--calls", type=int, default=10_000, help="of every delay row")
+    parser.add_argument("--memory-requests", type=int, default=1_000_000, help="of the memory row")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
-    if options.requests < PRODUCERS * LIST or options.calls < 10:
-        parser.error(f"--requests must be at least {PRODUCERS * LIST} and --calls at least 10")
-    rows = [*cost(options.requests), *delay(options.calls)]
+    if options.requests < PRODUCERS * LIST or options.memory_requests < 10 * LIST or options.calls < 10:
+        parser.error(f"at least: --requests {PRODUCERS * LIST}, --memory-requests {10 * LIST}, --calls 10")
+    rows = [*cost(options.requests), *delay(options.calls), *memory(options.memory_requests)]
     result = {
         "command": " ".join(["python", *sys.argv]),
         "machine": machine(),

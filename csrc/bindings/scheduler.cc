@@ -123,9 +123,13 @@ class PythonScheduler {
     return scheduler != nullptr && scheduler->Cancel(what);
   }
 
-  void Ask(std::int32_t num_requests, std::int32_t num_candidates,
-           std::optional<std::int64_t> deadline_us, int priority) {
-    RaiseUnlessOk(scheduler_->Ask(num_requests, num_candidates, priority, AbsoluteUs(deadline_us)));
+  // Returns the exception instead of throwing it: a refusal under load should cost little, and a
+  // C++ exception that has to be looked up in cold tables costs more than all the rest.
+  py::object Ask(std::int32_t num_requests, std::int32_t num_candidates,
+                 std::optional<std::int64_t> deadline_us, int priority) {
+    const Status status =
+        scheduler_->Ask(num_requests, num_candidates, priority, AbsoluteUs(deadline_us));
+    return status.ok() ? py::none() : MakeException(status);
   }
 
   SchedulerStats Stats() const { return scheduler_->Stats(); }
@@ -427,8 +431,9 @@ void bind_scheduler(py::module_& m) {
            "awaits it) cancels the requests.")
       .def("ask", &PythonScheduler::Ask, py::arg("num_requests"), py::arg("num_candidates"),
            py::kw_only(), py::arg("deadline_us") = py::none(), py::arg("priority") = 0,
-           "Raises what submit would raise now for so many requests of usual length, such as "
-           "Overloaded; admits nothing. For callers who want to know before they tokenise.")
+           "Returns what submit would raise now for so many requests of usual length, such as "
+           "Overloaded, or None; admits nothing. For callers who want to know before they "
+           "tokenise.")
       .def("stats", &StatsAsDict)
       .def("drain", &PythonScheduler::Drain, py::arg("timeout_s") = py::none(),
            "Refuses new requests and waits for the accepted ones; false if timeout_s was short.")

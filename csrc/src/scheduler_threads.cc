@@ -68,8 +68,8 @@ void SchedulerState::Select(FormingBatch* batch, std::int64_t now_us, std::int64
   }
 }
 
-// Answers a submission as late if even a fast executor would not finish its requests from `first`
-// on by its deadline, were they to start now; returns whether it did.
+// Answers what no executor has seen of a submission as late if even a fast one would not finish its
+// requests from `first` on by its deadline, were they to start now; returns whether it did.
 bool SchedulerState::DropIfHopeless(Submission* s, std::int32_t first, std::int64_t now_us) {
   if (s->deadline_us() == kNever || options_.deadline_margin <= 0) return false;
   const std::int32_t count = s->num_requests() - first;
@@ -79,7 +79,7 @@ bool SchedulerState::DropIfHopeless(Submission* s, std::int32_t first, std::int6
     return false;
   }
   if (stats_.executing_requests == 0) estimate_.Doubt();
-  Fail(s, s->resolved_,
+  Fail(s, s->taken_,
        Status(StatusCode::kDeadlineExceeded,
               "the deadline can no longer be met; allow more time or less load"),
        now_us);

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from modelsat_engine import _core
-from modelsat_engine.errors import ExecutorError, ShuttingDown, TooLarge
+from modelsat_engine.errors import ExecutorError, ModelSatError, ShuttingDown, TooLarge
 from modelsat_engine.runtime.call_options import CallOptions
 from modelsat_engine.runtime.candidate_table import CandidateTable
 from modelsat_engine.runtime.executors import Executor, ExecutorLimits, PackedBatch
@@ -75,8 +75,11 @@ class Dispatcher:
         Raises:
             Overloaded, TooLarge, DeadlineExceeded, ShuttingDown, ForkedProcess: as :meth:`score`.
         """
-        with self._named_errors(instructions):
-            self._scheduler.ask(instructions, len(table), deadline_us=options.remaining_us, priority=options.priority)
+        refusal = self._scheduler.ask(
+            instructions, len(table), deadline_us=options.remaining_us, priority=options.priority
+        )
+        if refusal is not None:
+            raise self._named(refusal, instructions)
 
     def score(self, token_ids: list[np.ndarray], table: CandidateTable, options: CallOptions) -> Answers:
         """Score instructions and wait without the GIL; all of them are admitted, or none.
@@ -152,20 +155,26 @@ class Dispatcher:
 
     @contextmanager
     def _named_errors(self, instructions: int) -> Iterator[None]:
-        """Say what the executor said, and name the scheduler's bounds and end as the engine's user knows them."""
         try:
             yield
-        except TooLarge:
-            raise TooLarge(
+        except ModelSatError as error:
+            named = self._named(error, instructions)
+            if named is error:
+                raise
+            raise named from error.__cause__
+
+    def _named(self, error: ModelSatError, instructions: int) -> ModelSatError:
+        """Say what the executor said, and name the scheduler's bounds and end as the engine's user knows them."""
+        if isinstance(error, TooLarge):
+            return TooLarge(
                 f"a list of {instructions:,} instructions does not fit into the queue, which holds "
                 f"{self._max_queue:,}; load the engine with max_queue={instructions} or more, or send the list in parts"
-            ) from None
-        except ShuttingDown:
-            raise ShuttingDown(CLOSED_MESSAGE) from None
-        except ExecutorError as error:
-            if isinstance(error.__cause__, ExecutorError):
-                raise ExecutorError(str(error.__cause__)) from error.__cause__
-            raise
+            )
+        if isinstance(error, ShuttingDown):
+            return ShuttingDown(CLOSED_MESSAGE)
+        if isinstance(error, ExecutorError) and isinstance(error.__cause__, ExecutorError):
+            return ExecutorError(str(error.__cause__))
+        return error
 
 
 def _in_time(options: CallOptions) -> dict[str, Any]:
