@@ -5,6 +5,8 @@
 
 #include <cstddef>
 #include <memory>
+#include <new>
+#include <vector>
 
 namespace modelsat {
 
@@ -29,6 +31,24 @@ class Buffer {
   std::unique_ptr<char, Free> memory_;
   std::size_t size_ = 0;
 };
+
+// A vector that starts on a cache line, so that no load of 64 bytes touches two.
+template <typename T>
+struct LineAllocator {
+  using value_type = T;
+  LineAllocator() = default;
+  template <typename U>
+  LineAllocator(const LineAllocator<U>&) {
+  }  // NOLINT: conversions are what allocators are asked for
+  T* allocate(std::size_t count) {
+    return static_cast<T*>(::operator new(count * sizeof(T), std::align_val_t{64}));
+  }
+  void deallocate(T* memory, std::size_t) { ::operator delete(memory, std::align_val_t{64}); }
+  bool operator==(const LineAllocator&) const { return true; }
+  bool operator!=(const LineAllocator&) const { return false; }
+};
+template <typename T>
+using LineVector = std::vector<T, LineAllocator<T>>;
 
 // Places of several arrays in one Buffer: reserve them all, make the buffer, then ask for them.
 class Layout {

@@ -17,35 +17,60 @@ inline __attribute__((always_inline)) void DotAdd(__m512i* sum, __m512i a, __m51
   __asm__("vpdpbusd {%2, %1, %0|%0, %1, %2}" : "+v"(*sum) : "v"(a), "v"(w));
 }
 
-// total[r][p] = sum over k of rows[r][k] * weights[k][p], exact.
+// sums[r][p] += four inputs of row r times the weights of panel p.
+template <int kRows, int kPanels>
+inline __attribute__((always_inline)) void AddStep(const std::uint8_t* rows, std::int64_t stride,
+                                                   const std::int8_t* weights,
+                                                   __m512i (&sums)[kRows][kPanels]) {
+  __m512i w[kPanels];
+#pragma GCC unroll 3
+  for (int p = 0; p < kPanels; ++p) w[p] = _mm512_loadu_si512(weights + 64 * p);
+#pragma GCC unroll 9
+  for (int r = 0; r < kRows; ++r) {
+    std::int32_t four;
+    std::memcpy(&four, rows + r * stride, sizeof(four));
+    const __m512i a = _mm512_set1_epi32(four);
+#pragma GCC unroll 3
+    for (int p = 0; p < kPanels; ++p) DotAdd(&sums[r][p], a, w[p]);
+  }
+}
+
+// total[r][p] = sum over k of rows[r][k] * weights[k][p], exact. `depth` is a multiple of 8.
 template <int kRows, int kPanels>
 inline __attribute__((always_inline)) void AccumulateTile(const std::uint8_t* rows,
                                                           std::int64_t stride,
                                                           const std::int8_t* weights, int depth,
                                                           const std::int8_t* prefetch,
                                                           Accumulator (&total)[kRows][kPanels]) {
+  // The weights of this group a few steps on come into the first-level cache, and a part of the
+  // next group into the second. Few rows leave less time for that.
+  constexpr int kNear = 8 * 64 * kPanels;
+  constexpr int kFarLines = kRows > 5 ? 1 : 2;
+  __m512i sums[kRows][kPanels];
 #pragma GCC unroll 9
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 3
-    for (int p = 0; p < kPanels; ++p) total[r][p].v = _mm512_setzero_si512();
+    for (int p = 0; p < kPanels; ++p) sums[r][p] = _mm512_setzero_si512();
   }
-  for (int k = 0; k < depth; k += 4) {
-    __m512i w[kPanels];
-#pragma GCC unroll 3
-    for (int p = 0; p < kPanels; ++p) w[p] = _mm512_loadu_si512(weights + 64 * p);
-    weights += 64 * kPanels;
-    _mm_prefetch(reinterpret_cast<const char*>(prefetch), _MM_HINT_T1);
-    prefetch += 64;
-#pragma GCC unroll 9
-    for (int r = 0; r < kRows; ++r) {
-      std::int32_t four;
-      std::memcpy(&four, rows + r * stride + k, sizeof(four));
-      const __m512i a = _mm512_set1_epi32(four);
-#pragma GCC unroll 3
-      for (int p = 0; p < kPanels; ++p) {
-        DotAdd(&total[r][p].v, a, w[p]);
-      }
+  const std::uint8_t* const end = rows + depth;
+  for (; rows != end; rows += 8) {
+#pragma GCC unroll 6
+    for (int line = 0; line < 2 * kPanels; ++line) {
+      _mm_prefetch(reinterpret_cast<const char*>(weights + kNear + 64 * line), _MM_HINT_T0);
     }
+#pragma GCC unroll 2
+    for (int line = 0; line < kFarLines; ++line) {
+      _mm_prefetch(reinterpret_cast<const char*>(prefetch + 64 * line), _MM_HINT_T1);
+    }
+    prefetch += 64 * kFarLines;
+    AddStep<kRows, kPanels>(rows, stride, weights, sums);
+    AddStep<kRows, kPanels>(rows + 4, stride, weights + 64 * kPanels, sums);
+    weights += 2 * 64 * kPanels;
+  }
+#pragma GCC unroll 9
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 3
+    for (int p = 0; p < kPanels; ++p) total[r][p].v = sums[r][p];
   }
 }
 

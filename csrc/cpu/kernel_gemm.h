@@ -27,7 +27,8 @@ struct TileTask {
 };
 
 template <int kRows, int kPanels, bool kGelu>
-void RunTile(const TileTask& task) {
+void RunTile(const TileTask& given) {
+  const TileTask task = given;  // a copy of its own: no store below can change it
   Accumulator total[kRows][kPanels];
   AccumulateTile<kRows, kPanels>(task.rows, task.stride, task.weights, task.depth, task.prefetch,
                                  total);

@@ -62,7 +62,7 @@ class LinearPacker {
     const std::vector<float> biases = model_->file_.Floats(name + ".bias", {out});
     std::int8_t* const packed = model_->packed_.at<std::int8_t>(offset_);
     offset_ += outs.size() * ins.size();
-    std::vector<std::int32_t> column_sums(outs.size());
+    LineVector<std::int32_t> column_sums(outs.size());
     PackWeights(weights, in, outs, ins, packed, column_sums.data());
     PackedLinear layer;
     layer.weights = packed;
@@ -76,7 +76,7 @@ class LinearPacker {
 
  private:
   const float* Channels(const std::vector<float>& values, const AxisMap& outs, float factor) {
-    std::vector<float> padded(outs.size(), 0.0f);
+    LineVector<float> padded(outs.size(), 0.0f);
     for (std::size_t i = 0; i < outs.size(); ++i) {
       if (outs[i] >= 0) padded[i] = values[outs[i]] * factor;
     }
@@ -101,7 +101,7 @@ NativeModel::NativeModel(const std::string& weights_path,
 }
 
 const float* NativeModel::KeepPadded(const std::vector<float>& values) {
-  std::vector<float> padded = values;
+  LineVector<float> padded(values.begin(), values.end());
   padded.resize(PadToLanes(static_cast<int>(values.size())), 0.0f);
   return floats_.emplace_back(std::move(padded)).data();
 }

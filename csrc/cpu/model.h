@@ -73,9 +73,9 @@ class NativeModel {
   const int head_width_;
   const int intermediate_width_;
   const WeightsFile file_;
-  Buffer packed_;                           // all int8 weights, in the order in which they are read
-  std::vector<std::vector<float>> floats_;  // norms, scales, biases
-  std::vector<std::vector<std::int32_t>> column_sums_;
+  Buffer packed_;                          // all int8 weights, in the order in which they are read
+  std::vector<LineVector<float>> floats_;  // norms, scales, biases
+  std::vector<LineVector<std::int32_t>> column_sums_;
 
   const std::int8_t* words_ = nullptr;
   std::vector<float> word_scales_;

@@ -8,11 +8,11 @@ namespace modelsat {
 namespace {
 
 // int8 weights [out, in] times their scales, each row padded with zeros.
-std::vector<float> Dequantised(const WeightsFile& file, const std::string& name, int out, int in) {
+LineVector<float> Dequantised(const WeightsFile& file, const std::string& name, int out, int in) {
   const std::int8_t* const weights = file.Int8(name + ".weight", {out, in});
   const std::vector<float> scales = file.Floats(name + ".weight_scale", {out});
   const std::size_t padded = PadToLanes(in);
-  std::vector<float> values(out * padded, 0.0f);
+  LineVector<float> values(out * padded, 0.0f);
   for (int n = 0; n < out; ++n) {
     for (int k = 0; k < in; ++k) {
       values[n * padded + k] = scales[n] * weights[std::size_t(n) * in + k];

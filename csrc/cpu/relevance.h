@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "cpu/buffer.h"
 #include "cpu/kernels.h"
 #include "cpu/weights_file.h"
 
@@ -37,12 +38,12 @@ class RelevanceHead {
   int width_ = 0;
   int padded_width_ = 0;
   int evidence_ = 0;
-  std::vector<float> center_;          // [hidden]
-  std::vector<float> scale_;           // [hidden]
-  std::vector<float> hidden_weights_;  // [width, padded hidden]
-  std::vector<float> hidden_biases_;   // [width]
-  std::vector<float> task_weights_;    // [evidence, padded width]
-  std::vector<float> task_biases_;     // [evidence]
+  std::vector<float> center_;         // [hidden]
+  std::vector<float> scale_;          // [hidden]
+  LineVector<float> hidden_weights_;  // [width, padded hidden]
+  std::vector<float> hidden_biases_;  // [width]
+  LineVector<float> task_weights_;    // [evidence, padded width]
+  std::vector<float> task_biases_;    // [evidence]
 };
 
 }  // namespace modelsat
