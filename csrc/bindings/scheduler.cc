@@ -7,7 +7,6 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
-#include <array>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -18,6 +17,7 @@
 #include "bindings.h"
 #include "python_executor.h"
 #include "python_objects.h"
+#include "stats_as_dict.h"
 
 namespace py = pybind11;
 
@@ -283,58 +283,6 @@ bool WaitFor(const std::shared_ptr<PythonSubmission>& submission, std::optional<
   }
 }
 
-// --------------------------------------------------------------------------------------- Stats
-
-py::dict HistogramAsDict(const Histogram& histogram) {
-  py::dict out;
-  out["count"] = histogram.count();
-  out["sum"] = histogram.sum();
-  out["max"] = histogram.max();
-  out["p50"] = histogram.Quantile(0.5);
-  out["p90"] = histogram.Quantile(0.9);
-  out["p99"] = histogram.Quantile(0.99);
-  py::list buckets;  // (largest value of the bucket, count), without empty buckets
-  for (int i = 0; i < Histogram::kNumBuckets; ++i) {
-    if (histogram.buckets()[i] == 0) continue;
-    buckets.append(py::make_tuple(Histogram::UpperBound(i), histogram.buckets()[i]));
-  }
-  out["buckets"] = buckets;
-  return out;
-}
-
-py::dict StatsAsDict(const PythonScheduler& scheduler) {
-  const SchedulerStats stats = scheduler.Stats();
-  const auto by_code = [](const std::array<std::int64_t, kNumStatusCodes>& counts) {
-    py::dict out;
-    for (int code = 0; code < kNumStatusCodes; ++code) {
-      out[StatusCodeName(static_cast<StatusCode>(code))] = counts[code];
-    }
-    return out;
-  };
-  py::dict out;
-  out["queued_requests"] = stats.queued_requests;
-  out["queued_tokens"] = stats.queued_tokens;
-  out["prefetched_requests"] = stats.prefetched_requests;
-  out["executing_requests"] = stats.executing_requests;
-  out["unanswered_submissions"] = stats.unanswered_submissions;
-  out["accepted"] = stats.accepted;
-  out["accepted_tokens"] = stats.accepted_tokens;
-  out["rejected"] = by_code(stats.rejected);
-  out["answered"] = by_code(stats.answered);
-  out["cancelled"] = stats.answered[static_cast<int>(StatusCode::kCancelled)];
-  out["late"] = stats.late_in_queue + stats.late_in_execution;
-  out["late_in_queue"] = stats.late_in_queue;
-  out["late_in_execution"] = stats.late_in_execution;
-  out["batches"] = stats.batches;
-  out["failed_batches"] = stats.failed_batches;
-  out["batch_requests"] = HistogramAsDict(stats.batch_requests);
-  out["batch_tokens"] = HistogramAsDict(stats.batch_tokens);
-  out["batch_fill_percent"] = HistogramAsDict(stats.batch_fill_percent);
-  out["queue_us"] = HistogramAsDict(stats.queue_us);
-  out["execute_us"] = HistogramAsDict(stats.execute_us);
-  return out;
-}
-
 std::shared_ptr<CandidateTable> MakeTable(py::object payload, std::int32_t num_candidates,
                                           std::int32_t hidden_size, std::uint64_t version) {
   if (num_candidates < 0) throw py::value_error("num_candidates must not be negative");
@@ -434,7 +382,7 @@ void bind_scheduler(py::module_& m) {
            "Returns what submit would raise now for so many requests of usual length, such as "
            "Overloaded, or None; admits nothing. For callers who want to know before they "
            "tokenise.")
-      .def("stats", &StatsAsDict)
+      .def("stats", [](const PythonScheduler& self) { return StatsAsDict(self.Stats()); })
       .def("drain", &PythonScheduler::Drain, py::arg("timeout_s") = py::none(),
            "Refuses new requests and waits for the accepted ones; false if timeout_s was short.")
       .def("close", &PythonScheduler::Close,
