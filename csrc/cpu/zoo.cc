@@ -56,8 +56,7 @@ void NativeZoo::CopyStart(const float* inquiry_start) {
   }
 }
 
-// In two terms, the second one what the first leaves: as good as float. It costs a request nothing,
-// and the order of close candidates depends on it more than on all else that is quantized.
+// In two terms, the second one what the first leaves: as good as float, and no request pays for it.
 void NativeZoo::ComputeFirstQkv(const Kernels& kernels) {
   const int width = model_->hidden_width();
   const int attention = model_->attention_width();
