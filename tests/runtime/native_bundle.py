@@ -124,11 +124,17 @@ def reference_scores(
     """Probabilities float32 ``[B, M]`` of the network in PyTorch, one instruction at a time.
 
     Args:
-        int8: whether activations are quantised before every linear layer of the trunk, as in the native executor.
+        int8: whether activations are quantised before every linear layer of the trunk, as in the native executor:
+            all but those where the inquiry rows start, whose first query, key and value belong to the table.
     """
-    layers = [module for module in network.trunk.modules() if isinstance(module, QuantizedLinear)]
-    hooks = [layer.register_forward_pre_hook(_quantise_input) for layer in layers] if int8 else []
     start = torch.from_numpy(table.inquiry_start.copy())
+    inquiry_rows = start[..., : network.config.trunk.hidden].flatten(0, 1)[None]
+
+    def quantise_input(_: nn.Module, arguments: tuple[Tensor]) -> tuple[Tensor]:
+        return arguments if torch.equal(arguments[0], inquiry_rows) else (_quantised(arguments[0]),)
+
+    layers = [module for module in network.trunk.modules() if isinstance(module, QuantizedLinear)]
+    hooks = [layer.register_forward_pre_hook(quantise_input) for layer in layers] if int8 else []
     memory = None if table.memory is None else torch.from_numpy(table.memory.copy())
     rows = []
     for ids in instructions:
@@ -139,12 +145,11 @@ def reference_scores(
     return torch.cat(rows).numpy()
 
 
-def _quantise_input(_: nn.Module, arguments: tuple[Tensor]) -> tuple[Tensor]:
+def _quantised(rows: Tensor) -> Tensor:
     """uint8 per row with a zero point; the range holds 0: value = scale (q - z), scale = (high - low) / 255."""
-    (rows,) = arguments
     low, high = rows.amin(-1, keepdim=True).clamp(max=0), rows.amax(-1, keepdim=True).clamp(min=0)
     scale = (high - low) / 255
     inverse = torch.where(scale > 0, 255 / (high - low), torch.zeros_like(scale))
     zero_point = (0.5 - low * inverse).floor()
     quantised = ((rows * inverse).round() + zero_point).clamp(0, 255)
-    return (scale * (quantised - zero_point),)
+    return scale * (quantised - zero_point)
