@@ -24,6 +24,7 @@ from latency.bars import beside_a_busy_thread, load_time, one_forward_per_candid
 from latency.contenders import NATIVE, ONNXRUNTIME_FP32, Contender, open_contenders, versions
 from latency.material import Material
 from latency.pairing import summarise, take_turns
+from latency.operations import measure_operations
 from latency.plot import write_plot
 from latency.quality import RealOutcomes, distance
 from latency.verdict import verdicts
@@ -126,6 +127,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             note("quality")
             judged = [c for c in contenders if not c.exact or c.name == ONNXRUNTIME_FP32]
             result["quality"] = outcomes.measure(judged, ONNXRUNTIME_FP32)
+        if options.operations:
+            note("operations")
+            result["operations"] = measure_operations(options.operations)
     os.sched_setaffinity(0, everywhere)
     note("beside a busy thread")
     result["busy_thread"] = {name: beside_a_busy_thread(bundle, name, options.busy_seconds) for name in usable}
@@ -155,7 +159,7 @@ def show(result: dict[str, Any]) -> None:
                 f"  ratio wall {row['wall_ratio']['p50']:>7.2f} cpu {row['cpu_ratio']['p50']:>7.2f}"
                 f"  max |dP| {row['max_abs_dp']:.1e}"
             )
-    for name in ("zoo_size_100_to_1", "one_forward_per_candidate", "load", "quality", "busy_thread"):
+    for name in ("zoo_size_100_to_1", "one_forward_per_candidate", "load", "quality", "operations", "busy_thread"):
         if name in result:
             print(f"\n{name.replace('_', ' ')}")
             for key, value in result[name].items():
@@ -187,6 +191,7 @@ def main() -> int:
     parser.add_argument("--busy-seconds", type=float, default=10.0, help="of requests beside a busy Python thread")
     parser.add_argument("--data", type=Path, help="directory of real outcomes, for the quality beside the speed")
     parser.add_argument("--questions", type=int, default=2000, help="test questions of the quality figures")
+    parser.add_argument("--operations", type=Path, help="modelsat_benchmarks of the C++ build: time per operation")
     parser.add_argument(
         "--plot", type=Path, help="write a plot of the sweeps to this .png or .svg file (needs matplotlib)"
     )

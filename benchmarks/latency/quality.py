@@ -44,6 +44,30 @@ def distance(P: np.ndarray, exact: np.ndarray) -> dict[str, Any]:
     }
 
 
+ZOO_SIZE, RANDOM_ZOOS = 5, 200
+
+
+def agreement_in_zoos(P: np.ndarray, exact: np.ndarray) -> dict[str, float]:
+    """Share of equal choices in zoos of five of the M models, both ``[Q, M]``.
+
+    In ``random`` zoos, and in ``similar`` ones: each model with the four next to it in mean probability, where choices
+    are closest.
+    """
+    models = P.shape[1]
+    rng = np.random.default_rng(0)
+    order = np.argsort(-exact.mean(0))
+    zoos = {
+        "random": [rng.choice(models, ZOO_SIZE, replace=False) for _ in range(RANDOM_ZOOS)],
+        "similar": [order[start : start + ZOO_SIZE] for start in range(models - ZOO_SIZE + 1)],
+    }
+    return {
+        f"route_agreement_{kind}_five": round(
+            float(np.mean([(P[:, zoo].argmax(1) == exact[:, zoo].argmax(1)).mean() for zoo in members])), 5
+        )
+        for kind, members in zoos.items()
+    }
+
+
 class RealOutcomes:
     """Test questions with real outcomes of models, as the router's own training record allows.
 
@@ -79,7 +103,7 @@ class RealOutcomes:
         self._candidates = EncodedCandidates.concatenate(parts)
 
     def measure(self, contenders: Sequence[Contender], exact_name: str) -> dict[str, dict[str, Any]]:
-        """Distance and AUC of every contender, one instruction at a time, beside the exact one's.
+        """Distance (in the bundle's own zoo, then in others) and AUC of every contender, beside the exact one's.
 
         Raises:
             DataError: no contender has the name ``exact_name``.
@@ -91,6 +115,7 @@ class RealOutcomes:
         result = {}
         for name, P in scores.items():
             row = distance(P[:, : self._own], exact[:, : self._own])
+            row |= agreement_in_zoos(P[:, self._own :], exact[:, self._own :])
             row["mean_abs_dp_all_models"] = round(float(np.abs(P - exact).mean()), 7)
             for scenario, (columns, Y) in self._outcomes.items():
                 auc = pooled_auc(P[:, columns], Y)

@@ -42,7 +42,9 @@ def verdicts(result: dict[str, Any]) -> list[dict[str, Any]]:
     )
     quality = result.get("quality", {}).get(NATIVE)
     if quality:
-        at_least("route agreement with float32", quality["route_agreement"], 0.985)
+        at_least("route agreement with float32, the bundle's zoo", quality["route_agreement"], 0.985)
+        for kind in ("random", "similar"):
+            at_least(f"the same, {kind} zoos of five", quality[f"route_agreement_{kind}_five"], 0.985)
         at_most("mean loss of P, all instructions", quality["mean_loss_of_p"], 0.001)
         at_most("mean |dP|", quality["mean_abs_dp"], 0.005)
         for scenario in ("seen_models", "new_models"):
