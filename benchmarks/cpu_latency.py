@@ -23,8 +23,8 @@ from typing import Any
 from latency.bars import beside_a_busy_thread, load_time, one_forward_per_candidate, zoo_size
 from latency.contenders import NATIVE, ONNXRUNTIME_FP32, Contender, open_contenders, versions
 from latency.material import Material
-from latency.pairing import summarise, take_turns
 from latency.operations import measure_operations
+from latency.pairing import summarise, take_turns
 from latency.plot import write_plot
 from latency.quality import RealOutcomes, distance
 from latency.verdict import verdicts
