@@ -93,21 +93,41 @@ inline void ScoreOwn(const AttentionArgs& args, int row, float* scores) {
   for (int j = 1 + args.memory_rows; j < padded; ++j) scores[j] = kMaskedScore;
 }
 
-// Scores to weights p, in place; returns 1 / sum of p.
-inline float WeighScores(float* scores, int tokens, int own) {
+// Scores [kRows, stride] to weights p, in place, and 1 / sum of p. The rows go side by side,
+// because each is a chain of steps that wait for one another.
+template <int kRows>
+inline void WeighScores(float* scores, std::int64_t stride, int tokens, float* inverse_sums) {
   const int padded = PadToLanes(tokens);
-  for (int j = tokens; j < padded; ++j) scores[j] = kMaskedScore;
-  const int end = padded + own;  // self and memory follow the instruction without a gap
-  Lanes highest = Load(scores);
-  for (int j = kLanes; j < end; j += kLanes) highest = Max(Load(scores + j), highest);
-  const Lanes peak = Broadcast(MaxLanes(highest));
-  Lanes sum = Zero();
-  for (int j = 0; j < end; j += kLanes) {
-    const Lanes p = Exp2NonPositive(Sub(Load(scores + j), peak));
-    Store(scores + j, p);
-    sum = Add(sum, p);
+  Lanes highest[kRows];
+#pragma GCC unroll 6
+  for (int r = 0; r < kRows; ++r) {
+    for (int j = tokens; j < padded; ++j) scores[r * stride + j] = kMaskedScore;
+    highest[r] = Load(scores + r * stride);
   }
-  return 1.0f / SumLanes(sum);
+  for (int j = kLanes; j < stride; j += kLanes) {
+#pragma GCC unroll 6
+    for (int r = 0; r < kRows; ++r) highest[r] = Max(Load(scores + r * stride + j), highest[r]);
+  }
+  Lanes peak[kRows];
+  Lanes sum[kRows];
+#pragma GCC unroll 6
+  for (int r = 0; r < kRows; ++r) {
+    peak[r] = Broadcast(MaxLanes(highest[r]));
+    sum[r] = Zero();
+  }
+  for (int j = 0; j < stride; j += kLanes) {
+    Lanes p[kRows];
+#pragma GCC unroll 6
+    for (int r = 0; r < kRows; ++r) p[r] = Sub(Load(scores + r * stride + j), peak[r]);
+    Exp2NonPositive(p);
+#pragma GCC unroll 6
+    for (int r = 0; r < kRows; ++r) {
+      Store(scores + r * stride + j, p[r]);
+      sum[r] = Add(sum[r], p[r]);
+    }
+  }
+#pragma GCC unroll 6
+  for (int r = 0; r < kRows; ++r) inverse_sums[r] = 1.0f / SumLanes(sum[r]);
 }
 
 template <int kRows, int kVectors>
@@ -177,11 +197,11 @@ void AttendTile(const AttentionArgs& args, int first_row) {
                         args.scores + j, stride);
   }
   float inverse_sums[kRows];
-  for (int r = 0; r < kRows; ++r) {
-    float* const scores = args.scores + r * stride;
-    if (own > 0) ScoreOwn(args, first_row + r, scores + padded);
-    inverse_sums[r] = WeighScores(scores, args.tokens, own);
+  // self and memory follow the instruction without a gap
+  for (int r = 0; r < kRows && own > 0; ++r) {
+    ScoreOwn(args, first_row + r, args.scores + r * stride + padded);
   }
+  WeighScores<kRows>(args.scores, stride, args.tokens, inverse_sums);
   int d = 0;
   for (; d + 2 * kLanes <= args.head_width; d += 2 * kLanes) {
     SumValues<kRows, 2>(args, first_row, d, args.scores, stride, inverse_sums);

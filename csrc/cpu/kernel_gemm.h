@@ -26,6 +26,33 @@ struct TileTask {
   float* ranges;  // [rows, 2 * kLanes]: lowest and highest value so far, per lane
 };
 
+// GELU of kRows rows of a tile, in place, and their lowest and highest values.
+template <int kRows, int kPanels>
+inline __attribute__((always_inline)) void ApplyGelu(float* output, std::int64_t stride,
+                                                     float* ranges) {
+  Lanes x[kRows * kPanels];
+#pragma GCC unroll 6
+  for (int i = 0; i < kRows * kPanels; ++i) {
+    x[i] = Load(output + i / kPanels * stride + i % kPanels * kLanes);
+  }
+  Gelu(x);
+#pragma GCC unroll 2
+  for (int r = 0; r < kRows; ++r) {
+    float* const range = ranges + r * 2 * kLanes;
+    Lanes low = Load(range);
+    Lanes high = Load(range + kLanes);
+#pragma GCC unroll 3
+    for (int p = 0; p < kPanels; ++p) {
+      const Lanes y = x[r * kPanels + p];
+      low = Min(y, low);
+      high = Max(y, high);
+      Store(output + r * stride + p * kLanes, y);
+    }
+    Store(range, low);
+    Store(range + kLanes, high);
+  }
+}
+
 template <int kRows, int kPanels, bool kGelu>
 void RunTile(const TileTask& given) {
   const TileTask task = given;  // a copy of its own: no store below can change it
@@ -36,28 +63,22 @@ void RunTile(const TileTask& given) {
   for (int r = 0; r < kRows; ++r) {
     const Lanes row_scale = Broadcast(task.row_scales[r]);
     float* const output = task.output + r * task.output_stride;
-    float* const range = kGelu ? task.ranges + r * 2 * kLanes : nullptr;
-    Lanes low = Zero();
-    Lanes high = Zero();
-    if (kGelu) {
-      low = Load(range);
-      high = Load(range + kLanes);
-    }
 #pragma GCC unroll 3
     for (int p = 0; p < kPanels; ++p) {
       const int n = p * kLanes;
       const Lanes sum = ToFloat(total[r][p], task.zero_points[r], task.column_sums + n);
-      Lanes y = Fma(sum, Mul(row_scale, Load(task.scales + n)), Load(task.biases + n));
-      if (kGelu) {
-        y = Gelu(y);
-        low = Min(y, low);
-        high = Max(y, high);
-      }
-      Store(output + n, y);
+      Store(output + n, Fma(sum, Mul(row_scale, Load(task.scales + n)), Load(task.biases + n)));
     }
-    if (kGelu) {
-      Store(range, low);
-      Store(range + kLanes, high);
+  }
+  if (kGelu) {
+    int r = 0;
+    for (; r + 2 <= kRows; r += 2) {
+      ApplyGelu<2, kPanels>(task.output + r * task.output_stride, task.output_stride,
+                            task.ranges + r * 2 * kLanes);
+    }
+    if (r < kRows) {
+      ApplyGelu<1, kPanels>(task.output + r * task.output_stride, task.output_stride,
+                            task.ranges + r * 2 * kLanes);
     }
   }
 }
