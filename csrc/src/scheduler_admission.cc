@@ -10,6 +10,10 @@
 namespace modelsat {
 namespace {
 
+// Ask wants so much more time than Submit, since the request may be longer than usual and time goes
+// by until it is tokenised.
+constexpr double kAskMargin = 4.0 / 3;
+
 Status Forked() {
   return Status(StatusCode::kForked,
                 "this process was forked from the one that started the scheduler, whose threads "
@@ -37,7 +41,7 @@ Status SchedulerState::Submit(const std::shared_ptr<Submission>& submission) {
                       "this submission was submitted before; make another");
     }
     if (status.ok()) status = CheckRoom(demand, now_us);
-    if (status.ok()) status = CheckTime(demand, now_us);
+    if (status.ok()) status = CheckTime(demand, now_us, options_.deadline_margin);
     if (!status.ok()) {
       stats_.rejected[static_cast<int>(status.code())] += demand.requests;
       return status;
@@ -62,7 +66,7 @@ Status SchedulerState::Ask(Demand demand) {
   Status status = CheckRoom(demand, now_us);
   if (status.ok() && stats_.accepted > 0) {
     demand.tokens = demand.requests * stats_.accepted_tokens / stats_.accepted;
-    status = CheckTime(demand, now_us);
+    status = CheckTime(demand, now_us, kAskMargin * options_.deadline_margin);
   }
   if (!status.ok()) stats_.rejected[static_cast<int>(status.code())] += demand.requests;
   return status;
@@ -121,8 +125,8 @@ Status SchedulerState::CheckRoom(const Demand& demand, std::int64_t now_us) {
   return Status();
 }
 
-Status SchedulerState::CheckTime(const Demand& demand, std::int64_t now_us) {
-  if (demand.deadline_us == kNever || options_.deadline_margin <= 0 || !estimate_.known()) {
+Status SchedulerState::CheckTime(const Demand& demand, std::int64_t now_us, double margin) {
+  if (demand.deadline_us == kNever || margin <= 0 || !estimate_.known()) {
     return Status();
   }
   const std::int64_t left_us = demand.deadline_us - now_us;
@@ -143,7 +147,7 @@ Status SchedulerState::CheckTime(const Demand& demand, std::int64_t now_us) {
   const std::int64_t work_us =
       RunningForUs(now_us) +
       estimate_.CautiousUs(NumBatches(requests, tokens), tokens + requests * demand.candidates);
-  if (options_.deadline_margin * static_cast<double>(work_us) <= static_cast<double>(left_us)) {
+  if (margin * static_cast<double>(work_us) <= static_cast<double>(left_us)) {
     return Status();
   }
   return Status(StatusCode::kOverloaded,

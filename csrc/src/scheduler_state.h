@@ -85,7 +85,8 @@ class SchedulerState : public std::enable_shared_from_this<SchedulerState> {
   // Admission.
   Status CheckForm(const Submission& submission) const;
   Status CheckRoom(const Demand& demand, std::int64_t now_us) MODELSAT_REQUIRES(mutex_);
-  Status CheckTime(const Demand& demand, std::int64_t now_us) MODELSAT_REQUIRES(mutex_);
+  Status CheckTime(const Demand& demand, std::int64_t now_us, double margin)
+      MODELSAT_REQUIRES(mutex_);
   std::int64_t NumBatches(std::int64_t requests, std::int64_t tokens) const;
   std::int64_t RunningForUs(std::int64_t now_us) const MODELSAT_REQUIRES(mutex_);
   void Admit(const std::shared_ptr<Submission>& submission, std::int64_t now_us)

@@ -72,7 +72,9 @@ class BatchScheduler {
   Status Submit(const std::shared_ptr<Submission>& submission);
 
   // What Submit would answer now to `num_requests` requests of the length usual so far, for callers
-  // who want to know before they tokenise. Admits nothing; counts a refusal among the rejected.
+  // who want to know before they tokenise. Wants a third more time than Submit for a deadline, so
+  // that whoever is let through here is seldom refused there. Admits nothing; counts a refusal
+  // among the rejected.
   Status Ask(std::int32_t num_requests, std::int32_t num_candidates, int priority = 0,
              std::int64_t deadline_us = kNever);
 
