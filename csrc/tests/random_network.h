@@ -63,11 +63,14 @@ class RandomNetwork {
 
   const NativeConfig& config() const { return config_; }
 
-  // Reads a value back: int8 tensors as the integers they hold.
-  double At(const std::string& name, std::int64_t index) const {
+  // The values of a tensor; int8 tensors as the integers they hold.
+  std::vector<double> Read(const std::string& name) const {
     const Tensor& tensor = tensors_.at(name);
-    return tensor.floats.empty() ? tensor.bytes[index] : tensor.floats[index];
+    if (tensor.floats.empty()) return {tensor.bytes.begin(), tensor.bytes.end()};
+    return {tensor.floats.begin(), tensor.floats.end()};
   }
+
+  bool Has(const std::string& name) const { return tensors_.count(name) > 0; }
 
   // For tests of damaged files.
   void SetFloat(const std::string& name, std::int64_t index, float value) {
