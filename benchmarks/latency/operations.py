@@ -58,7 +58,7 @@ def measure_operations(program: Path, layers: int = 6, inject_at: int = 4, repet
         "--benchmark_format=json",
         f"--benchmark_repetitions={repetitions}",
         "--benchmark_enable_random_interleaving=true",
-        "--benchmark_min_time=0.05s",
+        "--benchmark_min_time=0.05",
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     median = {
