@@ -18,7 +18,6 @@ from modelsat_engine.runtime.capability_inputs import capability_inputs
 from modelsat_engine.runtime.instruction import InstructionTokenizer
 from modelsat_engine.runtime.onnx_session import open_session
 
-_CANDIDATES_PER_RUN = 256
 _CACHED_CANDIDATES = 256
 _log = logging.getLogger(__name__)
 
@@ -82,9 +81,9 @@ class CapabilityEncoder:
                     new.append(row)
                 else:
                     result.put(np.array([row]), cached)
-            for start in range(0, len(new), _CANDIDATES_PER_RUN):
-                rows = np.array(new[start : start + _CANDIDATES_PER_RUN])
-                result.put(rows, self._run([profiles[row] for row in rows]))
+            for row in new:
+                # By itself: beside others its last bits would differ, and an int8 executor may round them apart.
+                result.put(np.array([row]), self._run([profiles[row]]))
             for row in new[-_CACHED_CANDIDATES:]:
                 self._cache[keys[row]] = result.rows(np.array([row]))
             while len(self._cache) > _CACHED_CANDIDATES:

@@ -124,7 +124,7 @@ def test_a_graph_that_does_not_fit_router_json_is_refused(tmp_path: Path) -> Non
     write_manifest(path)
     bundle = Bundle.load(path)
     with pytest.raises(
-        ExecutorError, match=r"capability\.onnx gave inquiry_start \(3, 2, 24\), need finite \(3, 3, 24\)"
+        ExecutorError, match=r"capability\.onnx gave inquiry_start \(1, 2, 24\), need finite \(1, 3, 24\)"
     ):
         encoder_of(bundle).encode(bundle.zoo)
 
