@@ -32,7 +32,7 @@ QUANTITATIVE_WORDS = (
     "geometry",
     "math_l5",
 )
-HUMANITIES_WORDS = ("history", "law", "philosophy", "religions", "government", "moral", "sociology", "security_studies")
+HUMANITIES_WORDS = ("history", "law", "philosophy", "religions", "government", "moral", "sociology")
 
 
 @pytest.fixture(scope="module")
