@@ -80,7 +80,7 @@ std::shared_ptr<NativeExecutor> MakeExecutor(const std::string& weights_path,
   options.isa = ChosenIsa(isa);
   const std::map<std::string, NativeTensor> tensors = ToTensors(places);
   const NativeConfig shape = ToConfig(config);
-  py::gil_scoped_release release;
+  const GilRelease release;
   return std::make_shared<NativeExecutor>(weights_path, tensors, shape, options);
 }
 
@@ -125,7 +125,7 @@ std::shared_ptr<CandidateTable> MakeTable(const NativeExecutor& executor,
   const auto candidates = static_cast<std::int32_t>(starts.shape(0));
   const float* const start = starts.data();
   const float* const remembered = memory.has_value() ? memories.data() : nullptr;
-  py::gil_scoped_release release;
+  const GilRelease release;
   return executor.MakeTable(start, remembered, candidates, version);
 }
 
@@ -147,7 +147,7 @@ py::array_t<float> Score(NativeExecutor& executor, const py::array& token_ids,
       {py::ssize_t{batch.num_requests()}, py::ssize_t{table->num_candidates()}});
   float* const out = probabilities.mutable_data();
   {
-    py::gil_scoped_release release;
+    const GilRelease release;
     status = executor.Score(batch, *table, out);
   }
   RaiseUnlessOk(status);

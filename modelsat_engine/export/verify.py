@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from modelsat_engine.model.network import ConnectedZoo, ModelSatNetwork
+from modelsat_engine.runtime.onnx_session import open_session
 
 #: (batch, tokens, zoo) of the three comparisons: one of everything, odd sizes, and long with a large zoo.
 SHAPES = ((1, 1, 1), (5, 37, 13), (2, 128, 101))
@@ -23,14 +24,7 @@ def compare_with_onnxruntime(
         directory: holds ``router.onnx`` and ``capability.onnx``.
         shapes: (batch, tokens, zoo) to compare on; random tokens, lengths and profiles of a fixed seed.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    sessions = [
-        onnxruntime.InferenceSession(str(directory / name), options, providers=["CPUExecutionProvider"])
-        for name in ("capability.onnx", "router.onnx")
-    ]
+    sessions = [open_session(directory / name, threads=1) for name in ("capability.onnx", "router.onnx")]
     largest = 0.0
     for number, (batch, tokens, zoo) in enumerate(shapes):
         rng = np.random.default_rng(number)
