@@ -113,7 +113,7 @@ def test_a_question_without_an_id_is_called_by_its_content(tmp_path: Path) -> No
         jsonl(tmp_path / "q.jsonl", row(id=None), row(id=None, answer="A")), id_prefix="mine/"
     )
     assert first.id == f"mine/{first.hash[:16]}" != second.id
-    with pytest.raises(DataError, match="line 2: the id .* was used before \\(line 1\\)"):
+    with pytest.raises(DataError, match=r"line 2: the id .* was used before \(line 1\)"):
         load_questions(jsonl(tmp_path / "q.jsonl", row(id=None), row(id=None)))
 
 
@@ -131,7 +131,7 @@ def test_a_question_without_an_id_is_called_by_its_content(tmp_path: Path) -> No
         ({"options": ["red", ""], "answer": "A"}, "option B is empty"),
         ({"options": ["red", None], "answer": "A"}, "option B must be text, not NoneType"),
         ({"options": ["red", float("nan")], "answer": "A"}, "option B must be text, not NaN"),
-        ({"options": list(LETTERS) + ["more"]}, "27 options; at most 26"),
+        ({"options": [*LETTERS, "more"]}, "27 options; at most 26"),
         ({"answer": "D"}, "the answer 'D' is none of the 3 options"),
         ({"answer": 3}, "the answer '3' is none of the 3 options"),
         ({"answer": -1}, "the answer '-1' is none of the 3 options"),
