@@ -42,6 +42,10 @@ class OptionError(ModelSatError, ValueError):
     """An option of the engine or of a call, such as a deadline or a priority, is out of range."""
 
 
+class EndpointError(ModelSatError, RuntimeError):
+    """The endpoint of an LLM cannot be reached, refuses what it is asked, or has stopped answering."""
+
+
 class SchedulerError(ModelSatError, RuntimeError):
     """A request was not scored for a reason that lies in load, time or life cycle, not in the request's text."""
 
