@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from modelsat_engine.aptitude.profile import CapabilityProfile
 from modelsat_engine.aptitude.test import AptitudeTask, AptitudeTest
-from modelsat_engine.aptitude.zoo import load_zoo, save_zoo
+from modelsat_engine.aptitude.zoo import edit_zoo, load_zoo, save_zoo
 
-__all__ = ["AptitudeTask", "AptitudeTest", "CapabilityProfile", "load_zoo", "save_zoo"]
+__all__ = ["AptitudeTask", "AptitudeTest", "CapabilityProfile", "edit_zoo", "load_zoo", "save_zoo"]

@@ -1,4 +1,4 @@
-"""Small JSON files, written whole or not at all."""
+"""Small JSON files, written whole or not at all, and the lock of those that several processes change."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ import contextlib
 import hashlib
 import json
 import os
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+LOCK_TIMEOUT_S = 10.0
+_LOCK_POLL_S = 0.02
 
 
 def canonical_json(value: Any) -> bytes:
@@ -54,3 +59,34 @@ def write_json(path: str | Path, value: Any) -> None:
         os.fsync(directory)  # without it the new name may be lost in a power cut
     finally:
         os.close(directory)
+
+
+@contextlib.contextmanager
+def locked(path: str | Path, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
+    """Be the only one, of all threads and processes that ask, who changes the file at ``path``.
+
+    The lock is on ``.<name>.lock`` beside the file (beside the file that a link points to), and stays there empty:
+    whoever deleted it could take it away from under somebody who waits. The system gives it up when its holder ends,
+    however it ends.
+
+    Raises:
+        TimeoutError: somebody else held it for ``timeout_s``.
+        OSError: the lock file cannot be made, as in a directory that is missing or read-only.
+    """
+    import fcntl
+
+    target = Path(os.path.realpath(path))
+    file = os.open(target.with_name(f".{target.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        give_up = time.monotonic() + timeout_s
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > give_up:
+                    raise TimeoutError(f"somebody else has been changing it for {timeout_s:g} s") from None
+                time.sleep(_LOCK_POLL_S)
+        yield
+    finally:
+        os.close(file)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from modelsat_engine.aptitude.files import write_json
+from modelsat_engine.aptitude.files import LOCK_TIMEOUT_S, locked, write_json
 from modelsat_engine.aptitude.profile import CapabilityProfile, load_names
 from modelsat_engine.errors import ProfileError
 
@@ -23,10 +24,25 @@ def load_zoo(path: str | Path) -> list[CapabilityProfile]:
         ProfileError: the file is missing, is not JSON, is of another format version, holds a malformed profile,
             two profiles of one name, or a profile of another test than the file says. The message names the file.
     """
+    return parse_zoo(read_zoo_bytes(path), path)
+
+
+def read_zoo_bytes(path: str | Path) -> bytes:
+    """What :func:`parse_zoo` reads.
+
+    Raises:
+        ProfileError: the file is missing or cannot be read.
+    """
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        return Path(path).read_bytes()
     except OSError as error:
         raise ProfileError(f"cannot read the zoo {path}: {error.strerror}") from error
+
+
+def parse_zoo(content: bytes, path: str | Path) -> list[CapabilityProfile]:
+    """:func:`load_zoo` of a file that is read already; ``path`` is for the messages."""
+    try:
+        value = json.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise ProfileError(f"{path} is not a JSON file ({error})") from error
     if not isinstance(value, dict) or not isinstance(value.get("candidates"), list):
@@ -63,6 +79,52 @@ def save_zoo(path: str | Path, profiles: Iterable[CapabilityProfile]) -> None:
         write_json(path, value)
     except OSError as error:
         raise ProfileError(f"cannot write the zoo {path}: {error.strerror}") from error
+
+
+@contextmanager
+def edit_zoo(
+    path: str | Path, start: Iterable[CapabilityProfile] | None = None
+) -> Iterator[dict[str, CapabilityProfile]]:
+    """Change a zoo file that others may change at the same time; nobody's change is lost.
+
+    The file is locked from reading to writing, by threads and processes alike, and written whole or not at all. An
+    exception inside leaves it as it was, and so does a zoo that was not changed::
+
+        with edit_zoo("zoo.json") as zoo:
+            zoo["my-model"] = profile
+            del zoo["old-model"]
+
+    Args:
+        path: the zoo file.
+        start: what a file that does not exist yet starts from; its directory is made. None: it must exist.
+
+    Yields:
+        name -> profile, in the file's order. A profile goes under its own name.
+
+    Raises:
+        ProfileError: as :func:`load_zoo` and :func:`save_zoo`; the lock is not to be had, as in a directory that
+            cannot be written or while somebody else holds it for ten seconds; a profile under another name.
+    """
+    try:
+        if start is not None:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        lock = locked(path, LOCK_TIMEOUT_S)
+        lock.__enter__()
+    except OSError as error:
+        raise ProfileError(f"cannot change the zoo {path}: {error.strerror or error}") from error
+    try:
+        created = start is not None and not Path(path).exists()
+        before = list(start or ()) if created else load_zoo(path)
+        load_names(before)
+        zoo = {profile.name: profile for profile in before}
+        yield zoo
+        for name, profile in zoo.items():
+            if name != profile.name:
+                raise ProfileError(f"the profile of {profile.name!r} stands under the name {name!r}; use its own")
+        if created or list(zoo.values()) != before:
+            save_zoo(path, zoo.values())
+    finally:
+        lock.__exit__(None, None, None)
 
 
 def _with_test_id(entry: Any, test_id: str | None) -> Any:

@@ -10,9 +10,8 @@ import numpy as np
 
 from modelsat_engine.errors import InstructionError, PolicyError
 from modelsat_engine.runtime.call_options import CallOptions
-from modelsat_engine.runtime.candidate_table import CandidateTable
 from modelsat_engine.runtime.decision import RoutingDecision
-from modelsat_engine.runtime.dispatch import Answers
+from modelsat_engine.runtime.dispatch import Answers, BoundTable
 from modelsat_engine.runtime.instruction import Instruction, InstructionTokenizer, TokenisedInstruction
 from modelsat_engine.runtime.policies import HighestProbability, Policy
 
@@ -25,14 +24,14 @@ class Call:
 
     Attributes:
         options: deadline, priority, and when the call began.
-        table: the zoo of the moment it began.
+        bound: the zoo of the moment it began.
         instructions: B of them.
         named: whether an error says which instruction it is about.
         tokenised, tokenise_us: of the first instructions, and how long each took.
     """
 
     options: CallOptions
-    table: CandidateTable
+    bound: BoundTable
     instructions: Sequence[Instruction]
     named: bool
     tokenised: list[TokenisedInstruction] = field(default_factory=list)
@@ -68,7 +67,7 @@ class Call:
         Raises:
             PolicyError: the policy needs a price that a candidate lacks, or chose a column that is not there.
         """
-        table, scores = self.table, answers.probabilities
+        table, scores = self.bound.table, answers.probabilities
         columns = np.asarray(policy.choose(scores, table))  # [B]
         if columns.shape != (len(scores),) or ((columns < 0) | (columns >= len(table))).any():
             raise PolicyError(f"{policy} must choose one of {len(table)} columns for each instruction")

@@ -118,6 +118,27 @@ class CandidateTable:
         profiles = (*self.profiles[:column], profile, *self.profiles[column + 1 :])
         return CandidateTable(profiles, encoded, self.version + 1)
 
+    def with_profiles(self, profiles: Iterable[CapabilityProfile], encoder: Encoder) -> CandidateTable:
+        """A new snapshot of exactly these candidates in this order; those whose capability is known stay as encoded.
+
+        Raises:
+            CandidateError: two profiles share a name.
+            ProfileError: a profile does not fit the router's aptitude test.
+        """
+        profiles = tuple(profiles)
+        columns = [self._column_of.get(profile.name) for profile in profiles]
+        kept = [
+            column if column is not None and _same_capability(self.profiles[column], profile) else None
+            for column, profile in zip(columns, profiles, strict=True)
+        ]
+        new = [row for row, column in enumerate(kept) if column is None]
+        fresh = encoder.encode([profiles[row] for row in new])
+        # Where a row comes from: the old table, or behind it the new ones
+        source = np.array([-1 if column is None else column for column in kept], np.int64)
+        source[new] = len(self) + np.arange(len(new))
+        encoded = EncodedCandidates.concatenate([self._encoded, fresh]).rows(source)
+        return CandidateTable(profiles, encoded, self.version + 1)
+
     def without(self, names: Iterable[str]) -> CandidateTable:
         """A new snapshot without the named candidates; the others keep their order.
 
@@ -150,6 +171,11 @@ class CandidateTable:
 
     def __contains__(self, name: object) -> bool:
         return name in self._column_of
+
+
+def _same_capability(one: CapabilityProfile, other: CapabilityProfile) -> bool:
+    """Whether an encoder reads the same of both; names and prices it does not read."""
+    return (one.correct, one.total, one.notes, one.test_id) == (other.correct, other.total, other.notes, other.test_id)
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

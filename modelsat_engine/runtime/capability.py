@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from modelsat_engine.aptitude import CapabilityProfile
 from modelsat_engine.errors import BundleError, ExecutorError
 from modelsat_engine.export.bundle import Bundle
 from modelsat_engine.runtime.candidate_table import EncodedCandidates
+from modelsat_engine.runtime.capability_cache import CapabilityCache
 from modelsat_engine.runtime.capability_inputs import capability_inputs
 from modelsat_engine.runtime.instruction import InstructionTokenizer
 from modelsat_engine.runtime.onnx_session import open_session
@@ -21,25 +23,32 @@ from modelsat_engine.runtime.onnx_session import open_session
 _CACHED_CANDIDATES = 256
 _log = logging.getLogger(__name__)
 
-# What the encoder reads of a profile: correct, total, notes. A new price is not a new capability.
-_Key = tuple[bytes, bytes, str]
+_NAMED_IN_WARNING = 3
 
 
 class CapabilityEncoder:
     """Runs the bundle's ``capability.onnx`` on the CPU, once per candidate. Thread-safe.
 
-    The last few results are kept, so that a candidate which leaves and comes back costs nothing.
+    The last few results are kept in memory and many on disk, so that a candidate which comes back, or comes to
+    another process, costs nothing; the graph is opened for the first one that has to be encoded.
 
     Args:
         bundle: the router.
         tokenizer: the router's tokenizer, for expert notes.
         threads: threads inside one operator.
+        cache: where results are kept on disk; None: this user's cache directory.
 
     Raises:
         BundleError: router.json lacks a size, or names an encoder that this version does not know.
     """
 
-    def __init__(self, bundle: Bundle, tokenizer: InstructionTokenizer, threads: int = 1) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        tokenizer: InstructionTokenizer,
+        threads: int = 1,
+        cache: CapabilityCache | None = None,
+    ) -> None:
         config = bundle.config
         try:
             self._inputs = capability_inputs(config, bundle.aptitude_test, tokenizer)
@@ -56,7 +65,9 @@ class CapabilityEncoder:
         self._threads = threads
         self._lock = threading.Lock()
         self._session: Any = None
-        self._cache: OrderedDict[_Key, EncodedCandidates] = OrderedDict()
+        self._recent: OrderedDict[bytes, EncodedCandidates] = OrderedDict()
+        self._disk = CapabilityCache(bundle.hash) if cache is None else cache
+        self._counts = {"encoded": 0, "from_memory": 0, "from_disk": 0}
 
     def encode(self, profiles: Sequence[CapabilityProfile]) -> EncodedCandidates:
         """Encode candidates, any number of them.
@@ -73,28 +84,50 @@ class CapabilityEncoder:
         result = EncodedCandidates(
             **{name: np.empty((len(keys), *shape), np.float32) for name, shape in self._shapes.items()}
         )
-        with self._lock:  # one at a time: joining is rare, and the cache stays simple
-            new = []
+        new = []
+        with self._lock:  # one at a time: joining is rare, and the caches stay simple
             for row, key in enumerate(keys):
-                cached = self._cache.get(key)
-                if cached is None:
+                part = self._recent.get(key)
+                source = "from_memory"
+                if part is None:
+                    part, source = self._from_disk(key), "from_disk"
                     new.append(row)
-                else:
-                    result.put(np.array([row]), cached)
-            for row in new:
-                # By itself: beside others its last bits would differ, and an int8 executor may round them apart.
-                result.put(np.array([row]), self._run([profiles[row]]))
-            for row in new[-_CACHED_CANDIDATES:]:
-                self._cache[keys[row]] = result.rows(np.array([row]))
-            while len(self._cache) > _CACHED_CANDIDATES:
-                self._cache.popitem(last=False)
-        for row in new:
-            self._warn_of_gaps(profiles[row])
+                if part is None:
+                    # By itself: beside others its last bits would differ, and an int8 executor may round them apart.
+                    part, source = self._run([profiles[row]]), "encoded"
+                    self._to_disk(key, part)
+                self._counts[source] += 1
+                result.put(np.array([row]), part)
+                self._recent[key] = part
+                self._recent.move_to_end(key)
+                if len(self._recent) > _CACHED_CANDIDATES:
+                    self._recent.popitem(last=False)
+        self._warn_of_gaps([profiles[row] for row in new])
         return result
 
-    def _key(self, profile: CapabilityProfile) -> _Key:
+    def stats(self) -> dict[str, int]:
+        """How many candidates were ``encoded``, found ``from_memory`` and found ``from_disk``."""
+        return dict(self._counts)
+
+    def _key(self, profile: CapabilityProfile) -> bytes:
+        """What the encoder reads of a profile: correct, total, notes. A new price is not a new capability."""
         correct, total = profile.counts(self._bundle.aptitude_test)
-        return correct.tobytes(), total.tobytes(), profile.notes
+        return correct.tobytes() + total.tobytes() + profile.notes.encode("utf-8", errors="surrogatepass")
+
+    def _from_disk(self, key: bytes) -> EncodedCandidates | None:
+        payload = self._disk.get(key, 4 * sum(math.prod(shape) for shape in self._shapes.values()))
+        if payload is None:
+            return None
+        values = np.frombuffer(payload, np.float32)
+        parts, start = {}, 0
+        for name, shape in self._shapes.items():
+            parts[name] = values[start : start + math.prod(shape)].reshape(1, *shape)
+            start += math.prod(shape)
+        return EncodedCandidates(**parts)
+
+    def _to_disk(self, key: bytes, part: EncodedCandidates) -> None:
+        arrays = [getattr(part, name) for name in self._shapes]
+        self._disk.put(key, b"".join(np.ascontiguousarray(array, np.float32).tobytes() for array in arrays))
 
     def _run(self, profiles: Sequence[CapabilityProfile]) -> EncodedCandidates:
         if self._session is None:
@@ -112,12 +145,16 @@ class CapabilityEncoder:
                 )
         return EncodedCandidates(**named)
 
-    def _warn_of_gaps(self, profile: CapabilityProfile) -> None:
-        missing = profile.missing_tasks(self._bundle.aptitude_test)
-        if missing:
+    def _warn_of_gaps(self, profiles: Sequence[CapabilityProfile]) -> None:
+        test = self._bundle.aptitude_test
+        gaps = [(profile.name, len(profile.missing_tasks(test))) for profile in profiles]
+        gaps = [(name, missing) for name, missing in gaps if missing]
+        for name, missing in gaps[:_NAMED_IN_WARNING]:
             _log.warning(
                 "candidate %s has no answers on %d of %d aptitude tasks: its probabilities are less certain",
-                profile.name,
-                len(missing),
-                len(self._bundle.aptitude_test.tasks),
+                name,
+                missing,
+                len(test.tasks),
             )
+        if len(gaps) > _NAMED_IN_WARNING:
+            _log.warning("%d more candidates have no answers on some aptitude tasks", len(gaps) - _NAMED_IN_WARNING)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,6 +38,19 @@ class Answers:
     execute_us: np.ndarray
 
 
+@dataclass(frozen=True, eq=False)
+class BoundTable:
+    """A snapshot of the zoo with what the scheduler reads of it; a call holds both until it is answered.
+
+    Attributes:
+        table: the snapshot.
+        handle: the scheduler's, made once a snapshot; None once the engine is closed.
+    """
+
+    table: CandidateTable
+    handle: _core.CandidateTable | None
+
+
 class Dispatcher:
     """Owns the scheduler of one engine. Thread-safe.
 
@@ -66,8 +78,6 @@ class Dispatcher:
             max_queue_tokens=max_queue * bounds.max_instruction_tokens,  # requests are the bound that counts
             ageing_us=AGEING_US,
         )
-        self._binding = threading.Lock()
-        self._bound: tuple[CandidateTable, _core.CandidateTable] | None = None
 
     def ask(self, instructions: int, table: CandidateTable, options: CallOptions) -> None:
         """Find out before tokenising whether so many instructions of usual length would be refused now.
@@ -81,12 +91,22 @@ class Dispatcher:
         if refusal is not None:
             raise self._named(refusal, instructions)
 
-    def score(self, token_ids: list[np.ndarray], table: CandidateTable, options: CallOptions) -> Answers:
+    def bind(self, table: CandidateTable) -> BoundTable:
+        """Make the scheduler's handle of a snapshot; one for all its requests, since only those share a batch.
+
+        It computes what the executor needs of the candidates, so it is made before a request asks for the snapshot.
+
+        Raises:
+            ExecutorError: the executor cannot take the table.
+        """
+        return BoundTable(table, self._core_table(table, table.version))
+
+    def score(self, token_ids: list[np.ndarray], bound: BoundTable, options: CallOptions) -> Answers:
         """Score instructions and wait without the GIL; all of them are admitted, or none.
 
         Args:
             token_ids: int32 ``[S_b]`` each, B of them, B >= 0.
-            table: the snapshot that scores them, whatever becomes of the zoo meanwhile.
+            bound: the snapshot that scores them, whatever becomes of the zoo meanwhile.
 
         Raises:
             Overloaded: the queue has no room, or too much waits for the deadline to be met; nothing was scored.
@@ -94,22 +114,19 @@ class Dispatcher:
             DeadlineExceeded, ShuttingDown, ForkedProcess: see there.
             ExecutorError: the executor failed on a batch that held one of these instructions.
         """
-        if not token_ids or not len(table):
-            return _nothing(len(token_ids), len(table))
+        if not token_ids or not len(bound.table):
+            return _nothing(len(token_ids), len(bound.table))
         with self._named_errors(len(token_ids)):
-            return self._answers(self._scheduler.score(*self._request(token_ids, table), **_in_time(options)), table)
+            submission = self._scheduler.score(*_request(token_ids, bound), **_in_time(options))
+            return self._answers(submission, bound.table)
 
-    async def ascore(self, token_ids: list[np.ndarray], table: CandidateTable, options: CallOptions) -> Answers:
+    async def ascore(self, token_ids: list[np.ndarray], bound: BoundTable, options: CallOptions) -> Answers:
         """:meth:`score` on the running event loop. Cancelling the awaiting task cancels what is not yet answered."""
-        if not token_ids or not len(table):
-            return _nothing(len(token_ids), len(table))
+        if not token_ids or not len(bound.table):
+            return _nothing(len(token_ids), len(bound.table))
         with self._named_errors(len(token_ids)):
-            future = self._scheduler.ascore(*self._request(token_ids, table), **_in_time(options))
-            return self._answers(await future, table)
-
-    def prepare(self, table: CandidateTable) -> None:
-        """Make the scheduler's handle of a snapshot, so that no request has to wait for it."""
-        self._bind(table)
+            future = self._scheduler.ascore(*_request(token_ids, bound), **_in_time(options))
+            return self._answers(await future, bound.table)
 
     def stats(self) -> dict[str, Any]:
         """The scheduler's counters and histograms."""
@@ -120,27 +137,6 @@ class Dispatcher:
         while not self._scheduler.drain(_SIGNAL_CHECK_S):
             pass  # between two waits Python notices Ctrl-C
         self._scheduler.close()
-        self._bound = None
-
-    def _request(
-        self, token_ids: list[np.ndarray], table: CandidateTable
-    ) -> tuple[np.ndarray, np.ndarray, _core.CandidateTable]:
-        batch = PackedBatch.pack(token_ids)
-        return batch.token_ids, batch.cu_seqlens, self._bind(table)
-
-    def _bind(self, table: CandidateTable) -> _core.CandidateTable:
-        """The scheduler's handle of a snapshot; one for all its requests, since only those share a batch."""
-        bound = self._bound
-        if bound is not None and bound[0] is table:
-            return bound[1]
-        with self._binding:
-            bound = self._bound
-            if bound is not None and bound[0] is table:
-                return bound[1]
-            handle = self._core_table(table, table.version)
-            if bound is None or bound[0].version < table.version:
-                self._bound = table, handle
-            return handle
 
     def _answers(self, submission: _core.Submission, table: CandidateTable) -> Answers:
         probabilities = submission.probabilities  # [B, M], a view
@@ -175,6 +171,13 @@ class Dispatcher:
         if isinstance(error, ExecutorError) and isinstance(error.__cause__, ExecutorError):
             return ExecutorError(str(error.__cause__))
         return error
+
+
+def _request(token_ids: list[np.ndarray], bound: BoundTable) -> tuple[np.ndarray, np.ndarray, _core.CandidateTable]:
+    if bound.handle is None:
+        raise ShuttingDown(CLOSED_MESSAGE)
+    batch = PackedBatch.pack(token_ids)
+    return batch.token_ids, batch.cu_seqlens, bound.handle
 
 
 def _in_time(options: CallOptions) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from modelsat_engine import _core
-from modelsat_engine.aptitude import CapabilityProfile, load_zoo
+from modelsat_engine.aptitude import CapabilityProfile
 from modelsat_engine.errors import CandidateError, ExecutorError, OptionError
 from modelsat_engine.export.bundle import Bundle
 from modelsat_engine.runtime.call import Call, checked_policy
@@ -26,6 +26,7 @@ from modelsat_engine.runtime.instruction import Instruction, InstructionTokenize
 from modelsat_engine.runtime.lifetime import Lifetime
 from modelsat_engine.runtime.policies import Policy
 from modelsat_engine.runtime.statistics import Statistics
+from modelsat_engine.runtime.zoo_watcher import ZooFile, ZooWatcher
 
 __all__ = ["Engine", "RoutingDecision"]
 
@@ -74,12 +75,9 @@ class Engine:
         self._closing = threading.Lock()  # guards _freed
         self._freed = False
         self._dispatcher = Dispatcher(executor, _batch_bounds(executor.limits(), mode), max_queue)
-        self.candidates = Candidates(
-            zoo,
-            CapabilityEncoder(bundle, self._tokenizer, threads),
-            self._lifetime.require_open,
-            self._dispatcher.prepare,
-        )
+        self._encoder = CapabilityEncoder(bundle, self._tokenizer, threads)
+        self.candidates = Candidates(zoo, self._encoder, self._lifetime.require_open, self._dispatcher.bind)
+        self._watcher: ZooWatcher | None = None
 
     @classmethod
     def load(
@@ -91,6 +89,7 @@ class Engine:
         threads: int | None = None,
         mode: Mode = "latency",
         max_queue: int = DEFAULT_MAX_QUEUE,
+        watch: bool = False,
     ) -> Engine:
         """Load a router.
 
@@ -104,13 +103,18 @@ class Engine:
                 "throughput" for long lists: batches as large as the executor takes.
             max_queue: instructions that may wait for the executor, of all calls together; a longer list than that
                 is ``TooLarge``. It bounds memory (2 KB an instruction at most); waiting is bounded by deadlines.
+            watch: follow the zoo file: within a second after it changes, its candidates are the engine's, in one step
+                and without a pause. A file that is missing, damaged or does not fit leaves the zoo as it was, is
+                logged once and shown by :meth:`stats`. ``candidates`` may then be changed through the file alone.
 
         Raises:
             BundleError: the bundle is incomplete, changed, or of another format version.
             ProfileError, CandidateError: a profile does not fit, or two share a name.
             ExecutorError: the executor is unknown or cannot be used here, or threads or mode is out of range.
-            OptionError: max_queue is out of range.
+            OptionError: max_queue is out of range, or watch without the path of a zoo file.
         """
+        if watch and not isinstance(zoo, (str, Path)):
+            raise OptionError("watch follows a zoo file; name one: Engine.load(zoo='zoo.json', watch=True)")
         if mode not in get_args(Mode):
             raise ExecutorError(f"mode is {mode!r}; use 'latency' or 'throughput'")
         if threads is None:
@@ -118,10 +122,14 @@ class Engine:
         _require_thread_count(threads)
         _require_queue_bound(max_queue)
         bundle = path if isinstance(path, Bundle) else Bundle.load(path)
-        if zoo is None:
-            zoo = bundle.zoo
-        elif isinstance(zoo, (str, Path)):
-            zoo = load_zoo(zoo)
+        if isinstance(zoo, (str, Path)):
+            file = ZooFile(zoo)
+            engine = cls(bundle, file.load(), create_executor(executor, bundle, threads), threads, mode, max_queue)
+            if watch:
+                engine._watcher = ZooWatcher(file, engine.candidates)
+                engine._watcher.start()
+            return engine
+        zoo = bundle.zoo if zoo is None else zoo
         return cls(bundle, zoo, create_executor(executor, bundle, threads), threads, mode, max_queue)
 
     @property
@@ -249,7 +257,9 @@ class Engine:
             late_in_execution), batches, failed_batches since the start; histograms batch_requests, batch_tokens,
             batch_fill_percent, queue_us, execute_us (count, sum, max, p50, p90, p99, buckets).
 
-            And table_version, candidates, executor, bundle, mode, threads, max_queue.
+            And table_version, candidates, executor, bundle, mode, threads, max_queue; capabilities (encoded,
+            from_memory, from_disk); zoo_file, None or of the file that is watched: path, loads, failures, error (of
+            its current content, or None).
 
         Raises:
             ForkedProcess: the engine was loaded before this process was forked.
@@ -266,6 +276,8 @@ class Engine:
             "mode": self.mode,
             "threads": self.threads,
             "max_queue": self.max_queue,
+            "capabilities": self._encoder.stats(),
+            "zoo_file": None if self._watcher is None else self._watcher.stats(),
         }
 
     def warmup(self) -> None:
@@ -290,7 +302,10 @@ class Engine:
         self._lifetime.shut()
         with self._closing:
             if not self._freed:
+                if self._watcher is not None:
+                    self._watcher.stop()
                 self._dispatcher.close()
+                self.candidates.release()
                 self._executor.close()
                 self._freed = True
 
@@ -308,18 +323,18 @@ class Engine:
         self, instructions: list[Instruction], options: CallOptions, *, named: bool, routes: bool = False
     ) -> Call:
         """A call over the zoo of this moment."""
-        table = self.candidates.table
-        if len(table):
+        bound = self.candidates.bound
+        if len(bound.table):
             # A refusal should be cheap, so it comes before the work of tokenising.
-            self._dispatcher.ask(len(instructions), table, options)
+            self._dispatcher.ask(len(instructions), bound.table, options)
         elif routes:
             raise CandidateError("the zoo is empty: add a candidate before routing")
-        return Call(options, table, instructions, named)
+        return Call(options, bound, instructions, named)
 
     def _run(self, call: Call) -> Answers:
         for _ in call.tokenise(self._tokenizer):
             pass
-        return self._dispatcher.score(call.token_ids, call.table, call.options)
+        return self._dispatcher.score(call.token_ids, call.bound, call.options)
 
     async def _arun(self, call: Call) -> Answers:
         stretch_us = 0.0
@@ -328,7 +343,7 @@ class Engine:
             if stretch_us > _LOOP_STRETCH_US and len(call.tokenised) < len(call.instructions):
                 stretch_us = 0.0
                 await asyncio.sleep(0)
-        return await self._dispatcher.ascore(call.token_ids, call.table, call.options)
+        return await self._dispatcher.ascore(call.token_ids, call.bound, call.options)
 
     def _decide(self, call: Call, answers: Answers, policy: Policy) -> list[RoutingDecision]:
         decisions = call.decide(answers, policy, self.bundle.label, self.executor)

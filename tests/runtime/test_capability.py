@@ -22,6 +22,12 @@ from tests.runtime.tiny_bundle import HIDDEN, LATE_LAYERS, tiny_profile, tiny_to
 TOKENIZER = InstructionTokenizer(tiny_tokenizer(), 64)
 
 
+@pytest.fixture(autouse=True)
+def _nothing_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept on disk has tests of its own."""
+    monkeypatch.setenv("MODELSAT_CACHE", "off")
+
+
 def encoder_of(bundle: Bundle) -> CapabilityEncoder:
     return CapabilityEncoder(bundle, TOKENIZER)
 
@@ -84,7 +90,7 @@ def test_the_cache_is_bounded(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(capability, "_CACHED_CANDIDATES", 2)
     encoder = encoder_of(bundle)
     encoder.encode(bundle.zoo)
-    assert len(encoder._cache) == 2
+    assert len(encoder._recent) == 2
 
 
 def test_a_profile_of_another_test_is_refused(bundle: Bundle) -> None:
