@@ -94,6 +94,13 @@ def price(usd_per_million_tokens: float | None) -> str:
     return f"${usd_per_million_tokens:,.2f}" if usd_per_million_tokens >= 0.1 else f"${usd_per_million_tokens:.3g}"
 
 
+def percent(share: float) -> str:
+    """A share for people, one decimal; NaN is a dash."""
+    if math.isnan(share):
+        return "–" if unicode_output() else "-"
+    return f"{share:.1%}"
+
+
 def quiet_reconfigure(stream: TextIO) -> None:
     """Let an ASCII terminal show "\\u2713" where the default is to fail."""
     if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":

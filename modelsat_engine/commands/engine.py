@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from modelsat_engine.commands.options import candidate_names
+from modelsat_engine.commands.zoo import Zoo, read_zoo
 from modelsat_engine.errors import CandidateError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def open_engine(
 
     Args:
         bundle: the bundle; None: the shipped one.
-        zoo: the zoo file; None: the bundle's own zoo.
+        zoo: the zoo file; None: the user's own, or else the bundle's.
         chosen: the values of `--candidates`; none: the whole zoo.
 
     Raises:
@@ -34,23 +35,27 @@ def open_engine(
         ModelSatError: whatever `Bundle.load`, `load_zoo` and `Engine.load` raise.
     """
     from modelsat_engine.export.bundle import Bundle
-    from modelsat_engine.runtime.engine import Engine
 
     opened = Bundle.load(bundle)
-    profiles = _choose(_zoo_of(opened, zoo), chosen)
-    return Engine.load(opened, zoo=profiles, executor=executor, threads=threads, mode=mode)
+    return engine_over(opened, read_zoo(opened, zoo), chosen, executor, threads, mode)
 
 
-def _zoo_of(bundle: Bundle, zoo: Path | None) -> list[CapabilityProfile]:
-    if zoo is None:
-        profiles, where = list(bundle.zoo), f"the zoo of the bundle {bundle.path}"
-    else:
-        from modelsat_engine.aptitude import load_zoo
+def engine_over(
+    bundle: Bundle,
+    zoo: Zoo,
+    chosen: tuple[str, ...] = (),
+    executor: str = "auto",
+    threads: int | None = None,
+    mode: Literal["latency", "throughput"] = "latency",
+) -> Engine:
+    """:func:`open_engine` of what is opened and read already."""
+    from modelsat_engine.runtime.engine import Engine
 
-        profiles, where = load_zoo(zoo), f"the zoo {zoo}"
-    if not profiles:
-        raise CandidateError(f"{where} is empty; add a candidate: modelsat candidates add FILE --zoo zoo.json")
-    return profiles
+    if not zoo.profiles:
+        where = f"the zoo of the bundle {bundle.path}" if zoo.path is None else f"the zoo {zoo.path}"
+        option = f" --zoo {zoo.path}" if zoo.named else ""
+        raise CandidateError(f"{where} is empty; add a candidate: modelsat candidates add FILE{option}")
+    return Engine.load(bundle, zoo=_choose(zoo.profiles, chosen), executor=executor, threads=threads, mode=mode)
 
 
 def _choose(profiles: list[CapabilityProfile], chosen: tuple[str, ...]) -> list[CapabilityProfile]:

@@ -36,7 +36,7 @@ zoo_option = click.option(
     envvar="MODELSAT_ZOO",
     show_envvar=True,
     metavar="FILE",
-    help="Your candidates, a zoo.json.  [default: the bundle's own, read-only]",
+    help="The candidates, a zoo.json.  [default: your own, which 'candidates add' starts, else the bundle's]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 

@@ -61,13 +61,17 @@ def command(
     policy = make_policy(policy_name, threshold, usd_value, tokens_per_request)
     text = _read_instruction(instruction, file, messages)
 
-    from modelsat_engine.commands.engine import open_engine
+    from modelsat_engine.commands.engine import engine_over
+    from modelsat_engine.commands.zoo import read_zoo
+    from modelsat_engine.export.bundle import Bundle
 
-    with open_engine(bundle, zoo, candidates, executor, threads) as engine:
+    opened = Bundle.load(bundle)
+    found = read_zoo(opened, zoo)
+    with engine_over(opened, found, candidates, executor, threads) as engine:
         decision = engine.route(text, policy=policy)
         profiles = engine.candidates.profiles
     if as_json:
-        print_json(as_record(decision))
+        print_json({**as_record(decision), "zoo": found.label})
     else:
         _print_table(decision, policy, profiles)
 

@@ -22,9 +22,10 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs `modelsat ARGUMENTS` in an empty folder, with the small bundle as the default one."""
+    """Runs `modelsat ARGUMENTS` in an empty folder, for a user without a zoo, with the small bundle as the default."""
     monkeypatch.setenv("MODELSAT_BUNDLE", str(tiny_bundle))
     monkeypatch.delenv("MODELSAT_ZOO", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
     monkeypatch.chdir(tmp_path)
 
     def invoke(*arguments: str | Path, stdin: str | bytes | None = None) -> Result:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from modelsat_engine.aptitude import load_zoo
-from modelsat_engine.export.bundle import Bundle
+from modelsat_engine.aptitude.files import locked
+from modelsat_engine.export.bundle import SHIPPED_BUNDLE, Bundle
 from tests.cli.conftest import Run
 from tests.cli.test_entry import one_error_line
 
@@ -175,12 +176,97 @@ def test_an_empty_zoo_is_allowed_but_not_silent(run: Run, tmp_path: Path) -> Non
     assert "is empty" in one_error_line(routed.stderr)
 
 
-@pytest.mark.parametrize("arguments", [["add", "mine.json"], ["remove", "model-0"]])
-def test_the_bundles_zoo_is_read_only(run: Run, tmp_path: Path, arguments: list[str]) -> None:
+def own_zoo(tmp_path: Path) -> Path:
+    (found,) = (tmp_path / "share" / "modelsat-engine").glob("*.json")
+    return found
+
+
+def test_without_a_name_it_is_the_users_own_zoo_everywhere(run: Run, tmp_path: Path, tiny_bundle: Path) -> None:
+    before = (tiny_bundle / "zoo.json").read_bytes()
     write(tmp_path / "mine.json", profile())
-    result = run("candidates", *arguments)
+    assert json.loads(run("route", "hello", "--json").stdout)["zoo"] == "the bundle's own"
+    assert "the bundle's own" in run("candidates", "list").stdout
+
+    added = json.loads(run("candidates", "add", "mine.json", "--json").stdout)
+    assert added == {
+        "zoo": str(own_zoo(tmp_path)),
+        "created": True,
+        "added": ["mine"],
+        "replaced": [],
+        "candidates": 4,
+    }
+    routed = json.loads(run("route", "hello", "--json").stdout)
+    assert set(routed["probabilities"]) == {"model-0", "model-1", "model-2", "mine"}
+    assert routed["zoo"] == added["zoo"]
+    assert f"4 candidates, {added['zoo']}" in run("candidates", "list").stdout
+    assert json.loads(run("doctor", "--json").stdout)["bundle"]["zoo"] == added["zoo"]
+
+    assert run("candidates", "remove", "model-0").exit_code == 0
+    assert set(json.loads(run("route", "hello", "--json").stdout)["probabilities"]) == {"model-1", "model-2", "mine"}
+    assert (tiny_bundle / "zoo.json").read_bytes() == before, "what ships is never edited"
+
+
+def test_removing_first_starts_from_the_bundles_zoo(run: Run, tmp_path: Path) -> None:
+    assert run("candidates", "remove", "model-0").exit_code == 0
+    assert [profile.name for profile in load_zoo(own_zoo(tmp_path))] == ["model-1", "model-2"]
+
+
+def test_routers_of_other_tests_have_other_zoos(run: Run, tmp_path: Path) -> None:
+    write(tmp_path / "mine.json", profile())
+    run("candidates", "add", "mine.json")
+    listed = run("candidates", "list", "--bundle", SHIPPED_BUNDLE)
+    assert "mine" not in listed.stdout
+    assert "the bundle's own" in listed.stdout
+
+
+def test_the_environment_names_a_zoo_for_every_command(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELSAT_ZOO", str(tmp_path / "named.json"))
+    write(tmp_path / "mine.json", profile())
+    missing = run("route", "hello")
+    assert missing.exit_code == 1
+    assert "cannot read the zoo" in one_error_line(missing.stderr)
+    assert run("candidates", "add", "mine.json").exit_code == 0
+    assert "mine" in json.loads(run("route", "hello", "--json").stdout)["probabilities"]
+    assert not (tmp_path / "share").exists()
+
+
+def test_a_user_without_a_home_is_asked_for_a_name(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelsat_engine.user_files.user_zoo_path", lambda _: None)
+    write(tmp_path / "mine.json", profile())
+    result = run("candidates", "add", "mine.json")
     assert result.exit_code == 1
     assert "--zoo" in one_error_line(result.stderr)
+    assert run("route", "hello").exit_code == 0
+
+
+def test_replace_keeps_the_place_and_wants_the_candidate_to_be_there(run: Run, tmp_path: Path) -> None:
+    write(tmp_path / "mine.json", [profile("model-1"), profile("model-0")])
+    result = run("candidates", "replace", "mine.json", "--no-price", "--json")
+    assert json.loads(result.stdout)["replaced"] == ["model-1", "model-0"]
+    zoo = load_zoo(own_zoo(tmp_path))
+    assert [(entry.name, entry.accuracy, entry.usd_per_million_tokens) for entry in zoo[:2]] == [
+        ("model-0", 0.75, None),
+        ("model-1", 0.75, None),
+    ]
+    write(tmp_path / "other.json", [profile("model-2"), profile("nobody")])
+    refused = run("candidates", "replace", "other.json")
+    assert refused.exit_code == 1
+    assert "'nobody'" in one_error_line(refused.stderr)
+    assert load_zoo(own_zoo(tmp_path)) == zoo
+
+
+def test_a_zoo_that_somebody_else_is_changing_is_waited_for_and_not_for_ever(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("modelsat_engine.aptitude.zoo.LOCK_TIMEOUT_S", 0.02)
+    write(tmp_path / "mine.json", profile())
+    with locked(tmp_path / "zoo.json"):
+        result = run("candidates", "add", "mine.json", "--zoo", "zoo.json")
+    assert result.exit_code == 1
+    assert "somebody else has been changing it" in one_error_line(result.stderr)
+    assert not (tmp_path / "zoo.json").exists()
 
 
 def test_a_damaged_zoo_is_never_overwritten(run: Run, tmp_path: Path) -> None:

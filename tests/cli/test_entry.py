@@ -79,7 +79,7 @@ def test_an_unforeseen_exception_is_one_line_that_names_its_type(run: Run, monke
     def break_down(*_: object, **__: object) -> None:
         raise ZeroDivisionError("first\nsecond")
 
-    monkeypatch.setattr("modelsat_engine.commands.engine.open_engine", break_down)
+    monkeypatch.setattr("modelsat_engine.commands.engine.engine_over", break_down)
     monkeypatch.delenv("MODELSAT_DEBUG", raising=False)
     result = run("route", "hello")
     assert result.exit_code == 1
@@ -95,7 +95,7 @@ def test_interruption_exits_130_without_a_traceback(run: Run, monkeypatch: pytes
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("modelsat_engine.commands.engine.open_engine", interrupt)
+    monkeypatch.setattr("modelsat_engine.commands.engine.engine_over", interrupt)
     result = run("route", "hello")
     assert result.exit_code == 130
     assert "Traceback" not in result.stderr

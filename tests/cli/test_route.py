@@ -23,6 +23,7 @@ KEYS = {
     "truncated",
     "instruction_tokens",
     "ignored_parts",
+    "zoo",
 }
 
 

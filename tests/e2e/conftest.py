@@ -28,7 +28,8 @@ def start(tiny_bundle: Path, tmp_path: Path) -> Start:
     """Starts `modelsat ARGUMENTS` in the test's folder; keywords go to Popen."""
 
     def begin(*arguments: str | Path, **others: Any) -> subprocess.Popen[bytes]:
-        environment = {**os.environ, "MODELSAT_BUNDLE": str(tiny_bundle), **others.pop("env", {})}
+        own = {"MODELSAT_BUNDLE": str(tiny_bundle), "XDG_DATA_HOME": str(tmp_path / "share")}
+        environment = {**os.environ, **own, **others.pop("env", {})}
         environment.pop("MODELSAT_ZOO", None)
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         command = [sys.executable, "-m", "modelsat_engine.cli", *map(str, arguments)]
