@@ -155,11 +155,11 @@ def _native(bundle: Path | None) -> dict[str, str | None]:
 
 def _bundle(bundle: Path | None, zoo: Path | None) -> dict[str, Any]:
     try:
-        from modelsat_engine.aptitude import load_zoo
+        from modelsat_engine.commands.zoo import read_zoo
         from modelsat_engine.export.bundle import Bundle
 
         opened = Bundle.load(bundle)
-        candidates = load_zoo(zoo) if zoo is not None else opened.zoo
+        found = read_zoo(opened, zoo)
     except Exception as error:
         return {"ok": False, "error": _why(error)}
     return {
@@ -168,8 +168,8 @@ def _bundle(bundle: Path | None, zoo: Path | None) -> dict[str, Any]:
         "name": opened.config.get("name"),
         "hash": opened.hash,
         "aptitude_test_id": opened.aptitude_test.id,
-        "zoo": str(zoo) if zoo is not None else "the bundle's own",
-        "candidates": len(candidates),
+        "zoo": found.label,
+        "candidates": len(found.profiles),
     }
 
 
