@@ -38,6 +38,10 @@ class ExecutorError(ModelSatError, RuntimeError):
     """An executor cannot be used here, or failed while it scored a batch."""
 
 
+class KernelError(ModelSatError, ValueError):
+    """A tensor or a size that a GPU kernel cannot take, or a kernel that cannot be compiled for a GPU."""
+
+
 class OptionError(ModelSatError, ValueError):
     """An option of the engine or of a call, such as a deadline or a priority, is out of range."""
 
