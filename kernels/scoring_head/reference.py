@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -33,3 +36,48 @@ def scoring_head_reference(
     if weighed is not None:
         logit = logit + torch.einsum("be,mre->bmr", *weighed)
     return torch.sigmoid(logit / temperature + calibration_bias).mean(-1)
+
+
+def normalized_states_reference(
+    state: Tensor, residual: Tensor | None, norm: str, weight: Tensor, bias: Tensor, epsilon: float
+) -> Tensor:
+    """What the head reads where the trunk's last step is left to it: ``norm(state + residual)``.
+
+    Args:
+        state, residual: ``[..., D]``; None adds nothing.
+        norm: "none", "layer" (Ba, Kiros and Hinton 2016) or "rms" (Zhang and Sennrich 2019, without a bias).
+        weight, bias: ``[D]``.
+
+    Returns:
+        ``[..., D]``.
+    """
+    rows = state if residual is None else state + residual
+    if norm == "layer":
+        return F.layer_norm(rows, weight.shape, weight, bias, epsilon)
+    if norm == "rms":
+        return rows * (rows.square().mean(-1, keepdim=True) + epsilon).rsqrt() * weight
+    return rows
+
+
+def best_candidates_reference(
+    probability: Tensor, top: int, value: float = 1.0, price: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The `top` columns of largest ``value * P - price``, the earlier column among equals.
+
+    Args:
+        probability: ``[B, M]``.
+        value: US dollars for a correct answer.
+        price: US dollars for one request, ``[M]``, NaN where unknown; None for 0 everywhere.
+
+    Returns:
+        Columns int32 ``[B, top]`` and their utilities ``[B, top]``. A candidate of unknown price or probability is
+        never among them; where candidates run out, the column is -1 and the utility -inf.
+    """
+    utility = value * probability - (0.0 if price is None else price)  # [B, M]
+    columns = torch.full((len(utility), top), -1, dtype=torch.int32)
+    utilities = torch.full((len(utility), top), -math.inf, dtype=utility.dtype)
+    for b, row in enumerate(utility.tolist()):
+        known = [column for column, gain in enumerate(row) if not math.isnan(gain)]
+        for rank, column in enumerate(sorted(known, key=lambda column: (-row[column], column))[:top]):
+            columns[b, rank], utilities[b, rank] = column, row[column]
+    return columns, utilities

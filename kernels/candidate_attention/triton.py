@@ -1,0 +1,192 @@
+"""Candidate attention on the GPU: every inquiry row of a batch, in one launch."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def _fold(peak, weight_sum, total, score, values):
+    """One key per row into the online softmax: score fp32 ``[N]``, values fp32 ``[N, W]``."""
+    new_peak = tl.maximum(peak, score)
+    fade = tl.exp2(peak - new_peak)
+    weight = tl.exp2(score - new_peak)
+    return new_peak, weight_sum * fade + weight, total * fade[:, None] + weight[:, None] * values
+
+
+@triton.jit(do_not_specialize=["candidates", "chunks"])
+def candidate_attention_kernel(
+    query,
+    own_key,
+    own_value,
+    memory_key,
+    memory_value,
+    prefix_key,
+    prefix_value,
+    cu_seqlens,
+    candidates,
+    chunks,
+    scale_log2,
+    out,
+    partial,
+    arrivals,
+    ROW_STRIDE: tl.constexpr,
+    PREFIX_STRIDE: tl.constexpr,
+    MEMORY_STRIDE: tl.constexpr,
+    OUT_STRIDE: tl.constexpr,
+    SAME_QUERY: tl.constexpr,
+    KEY_HEADS: tl.constexpr,
+    GROUP: tl.constexpr,
+    HEAD_WIDTH: tl.constexpr,
+    INQUIRY_ROWS: tl.constexpr,
+    MEMORY_ROWS: tl.constexpr,
+    SPLIT_KEYS: tl.constexpr,
+    BLOCK_WIDTH: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_MEMORY: tl.constexpr,
+    BLOCK_KEYS: tl.constexpr,
+):
+    """``out = softmax(q . keys / sqrt d) . values`` for each inquiry row, with
+
+    ``keys = own_key[p] || own_key[0 .. p) || memory_key[c, 0 .. K) || prefix_key[instruction]``
+
+    for row p of candidate c. The online softmax starts from the row's own key, goes on over the rows before it and
+    over the candidate's memory, both read row by row since no two candidates share them, and then streams the
+    instruction past a tile of BLOCK_ROWS rows, which all share it. In powers of two: `scale_log2` is
+    ``log2(e) / sqrt d``.
+
+    With SPLIT_KEYS > 0 the instruction is cut every SPLIT_KEYS keys and each piece has a program of its own; the one
+    that comes last merges the pieces of its tile, in their order. Where the cuts are depends on the instruction's
+    length alone, so a row's result does not depend on the batch.
+
+    Args:
+        query: ``[B or 1, C, P, H, HEAD_WIDTH]``, rows ROW_STRIDE apart; 1 (SAME_QUERY) is read for every instruction.
+        own_key, own_value: ``[B or 1, C, P, KEY_HEADS, HEAD_WIDTH]``, like `query`; H = KEY_HEADS * GROUP.
+        memory_key, memory_value: ``[C, K, KEY_HEADS, HEAD_WIDTH]``, candidates MEMORY_STRIDE apart; not read for K = 0.
+        prefix_key, prefix_value: ``[T, KEY_HEADS, HEAD_WIDTH]``, rows PREFIX_STRIDE apart.
+        cu_seqlens: int32 ``[B + 1]``. candidates: C. chunks: pieces of the longest instruction that may come.
+        out: ``[B, C, P, H, HEAD_WIDTH]``, rows OUT_STRIDE apart.
+        partial: fp32 ``[B * KEY_HEADS, tiles, chunks, BLOCK_ROWS, BLOCK_WIDTH + 2]``; arrivals: int32
+            ``[B * KEY_HEADS, tiles]``, zeros, which it leaves behind; neither is touched unless SPLIT_KEYS.
+    """
+    tile = tl.program_id(0)
+    request = tl.program_id(1) // KEY_HEADS
+    head = tl.program_id(1) % KEY_HEADS
+    chunk = tl.program_id(2)
+    first = tl.load(cu_seqlens + request)
+    length = tl.load(cu_seqlens + request + 1) - first
+    begin = 0
+    end = length
+    if SPLIT_KEYS > 0:
+        begin = chunk * SPLIT_KEYS
+        end = tl.minimum(length, begin + SPLIT_KEYS)
+        if (chunk > 0) & (begin >= length):
+            return
+    # row = (candidate, inquiry row, query head of this key head), the last running fastest
+    row = tile * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
+    column = tl.arange(0, BLOCK_WIDTH)
+    inside = column < HEAD_WIDTH
+    candidate = row // (INQUIRY_ROWS * GROUP)
+    inquiry = (row // GROUP) % INQUIRY_ROWS
+    there = candidate < candidates
+    mask = there[:, None] & inside[None, :]
+    candidate = candidate.to(tl.int64)
+    batch_row = request.to(tl.int64) * candidates * INQUIRY_ROWS
+    source = candidate * INQUIRY_ROWS
+    if not SAME_QUERY:
+        source += batch_row
+    query_column = (head * GROUP + row % GROUP)[:, None] * HEAD_WIDTH + column[None, :]
+    key_column = head * HEAD_WIDTH + column
+    q = tl.load(query + (source + inquiry)[:, None] * ROW_STRIDE + query_column, mask=mask, other=0.0)
+
+    peak = tl.full((BLOCK_ROWS,), float("-inf"), tl.float32)
+    weight_sum = tl.zeros((BLOCK_ROWS,), tl.float32)
+    total = tl.zeros((BLOCK_ROWS, BLOCK_WIDTH), tl.float32)
+    if chunk == 0:
+        wide = q.to(tl.float32)
+        place = (source + inquiry)[:, None] * ROW_STRIDE + key_column[None, :]
+        k = tl.load(own_key + place, mask=mask, other=0.0).to(tl.float32)
+        total = tl.load(own_value + place, mask=mask, other=0.0).to(tl.float32)
+        peak = tl.sum(wide * k, 1) * scale_log2
+        weight_sum = tl.full((BLOCK_ROWS,), 1.0, tl.float32)
+        for before in range(INQUIRY_ROWS - 1):
+            place = (source + before)[:, None] * ROW_STRIDE + key_column[None, :]
+            k = tl.load(own_key + place, mask=mask, other=0.0).to(tl.float32)
+            v = tl.load(own_value + place, mask=mask, other=0.0).to(tl.float32)
+            score = tl.where(before < inquiry, tl.sum(wide * k, 1) * scale_log2, float("-inf"))
+            peak, weight_sum, total = _fold(peak, weight_sum, total, score, v)
+        if MEMORY_ROWS > 0:
+            for start in range(0, MEMORY_ROWS, BLOCK_MEMORY):
+                recalled = start + tl.arange(0, BLOCK_MEMORY)
+                known = recalled < MEMORY_ROWS
+                place = (
+                    candidate[:, None, None] * MEMORY_STRIDE
+                    + recalled[None, :, None] * (KEY_HEADS * HEAD_WIDTH)
+                    + key_column[None, None, :]
+                )
+                visible = mask[:, None, :] & known[None, :, None]
+                k = tl.load(memory_key + place, mask=visible, other=0.0).to(tl.float32)
+                score = tl.sum(wide[:, None, :] * k, 2) * scale_log2
+                score = tl.where(known[None, :], score, float("-inf"))
+                new_peak = tl.maximum(peak, tl.max(score, 1))
+                fade = tl.exp2(peak - new_peak)
+                weight = tl.exp2(score - new_peak[:, None])
+                weight_sum = weight_sum * fade + tl.sum(weight, 1)
+                v = tl.load(memory_value + place, mask=visible, other=0.0).to(tl.float32)
+                total = total * fade[:, None] + tl.sum(weight[:, :, None] * v, 1)
+                peak = new_peak
+
+    for start in range(begin, end, BLOCK_KEYS):
+        key_row = start + tl.arange(0, BLOCK_KEYS)
+        known = key_row < end
+        place = (first + key_row).to(tl.int64) * PREFIX_STRIDE
+        k = tl.load(prefix_key + place[None, :] + key_column[:, None], mask=known[None, :] & inside[:, None], other=0.0)
+        score = tl.dot(q, k, input_precision="ieee") * scale_log2
+        score = tl.where(known[None, :], score, float("-inf"))
+        new_peak = tl.maximum(peak, tl.max(score, 1))
+        fade = tl.exp2(peak - new_peak)
+        weight = tl.exp2(score - new_peak[:, None])
+        weight_sum = weight_sum * fade + tl.sum(weight, 1)
+        v = tl.load(
+            prefix_value + place[:, None] + key_column[None, :], mask=known[:, None] & inside[None, :], other=0.0
+        )
+        total = tl.dot(weight.to(v.dtype), v, total * fade[:, None], input_precision="ieee")
+        peak = new_peak
+
+    target = (batch_row + candidate * INQUIRY_ROWS + inquiry)[:, None] * OUT_STRIDE + query_column
+    if SPLIT_KEYS == 0:
+        tl.store(out + target, (total / weight_sum[:, None]).to(out.dtype.element_ty), mask=mask)
+        return
+    pieces = tl.maximum(tl.cdiv(length, SPLIT_KEYS), 1)
+    if pieces == 1:
+        tl.store(out + target, (total / weight_sum[:, None]).to(out.dtype.element_ty), mask=mask)
+        return
+    lane = tl.arange(0, BLOCK_ROWS)
+    tile_index = tl.program_id(1).to(tl.int64) * tl.num_programs(0) + tile
+    piece_stride = BLOCK_ROWS * (BLOCK_WIDTH + 2)
+    mine = partial + (tile_index * chunks + chunk) * piece_stride
+    tl.store(mine + lane[:, None] * BLOCK_WIDTH + column[None, :], total)
+    tl.store(mine + BLOCK_ROWS * BLOCK_WIDTH + lane, peak)
+    tl.store(mine + BLOCK_ROWS * (BLOCK_WIDTH + 1) + lane, weight_sum)
+    tl.debug_barrier()  # all threads have stored before one of them announces it
+    arrived = tl.atomic_add(arrivals + tile_index, 1, sem="acq_rel")
+    if arrived == pieces - 1:
+        tl.debug_barrier()
+        peak = tl.full((BLOCK_ROWS,), float("-inf"), tl.float32)
+        weight_sum = tl.zeros((BLOCK_ROWS,), tl.float32)
+        total = tl.zeros((BLOCK_ROWS, BLOCK_WIDTH), tl.float32)
+        for piece in range(pieces):
+            other = partial + (tile_index * chunks + piece) * piece_stride
+            # past the first-level cache: other multiprocessors have written this
+            v = tl.load(other + lane[:, None] * BLOCK_WIDTH + column[None, :], cache_modifier=".cg")
+            other_peak = tl.load(other + BLOCK_ROWS * BLOCK_WIDTH + lane, cache_modifier=".cg")
+            other_sum = tl.load(other + BLOCK_ROWS * (BLOCK_WIDTH + 1) + lane, cache_modifier=".cg")
+            new_peak = tl.maximum(peak, other_peak)
+            fade = tl.exp2(peak - new_peak)
+            gain = tl.exp2(other_peak - new_peak)
+            weight_sum = weight_sum * fade + other_sum * gain
+            total = total * fade[:, None] + v * gain[:, None]
+            peak = new_peak
+        tl.store(out + target, (total / weight_sum[:, None]).to(out.dtype.element_ty), mask=mask)
+        tl.store(arrivals + tile_index, 0)

@@ -1,0 +1,1 @@
+"""Attention of the instruction rows among themselves, over a packed batch."""

@@ -1,0 +1,50 @@
+"""Kernels run in Triton's interpreter here: Triton reads the variable when it is imported, so it is set first."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+if "triton" in sys.modules and os.environ.get("TRITON_INTERPRET") != "1":
+    raise RuntimeError("triton was imported before tests/kernels could ask for its interpreter; run the folder alone")
+os.environ["TRITON_INTERPRET"] = "1"
+pytest.importorskip("triton", minversion="3.7.1", reason="older interpreters do not run with NumPy 2.4")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _bfloat16_products() -> Iterator[None]:
+    """The interpreter keeps bfloat16 as 16-bit integers and multiplies those; here it multiplies the numbers."""
+    import numpy as np
+    import triton.language as tl
+    from triton.runtime import interpreter
+
+    builder = interpreter.InterpreterBuilder
+    original = builder.create_dot
+
+    def widened(handle: Any) -> Any:
+        if str(handle.dtype.scalar) != "bf16":
+            return handle
+        return interpreter.TensorHandle((handle.data.astype(np.uint32) << 16).view(np.float32), tl.float32)
+
+    def create_dot(self: Any, a: Any, b: Any, *rest: Any) -> Any:
+        return original(self, widened(a), widened(b), *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(builder, "create_dot", create_dot)
+        yield
+
+
+@pytest.fixture
+def seed() -> int:
+    """A fresh seed for every test, printed where it fails; MODELSAT_TEST_SEED repeats one."""
+    import torch
+
+    chosen = int(os.environ.get("MODELSAT_TEST_SEED") or random.SystemRandom().randrange(2**31))
+    print(f"MODELSAT_TEST_SEED={chosen}")
+    torch.manual_seed(chosen)
+    return chosen
