@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,26 +23,35 @@ class AptitudeTask:
         name: the task, as the source of its questions calls it.
         keywords: what the task is about, five in the shipped test.
         item_ids: the questions, 20 in the shipped test, as ``benchmark/...`` ids; the texts are not kept.
+        item_hashes: :attr:`Question.hash` of each item, in the order of ``item_ids``, so that the questions are
+            found again wherever they come from; empty when the writer did not know the texts. It is no part of the
+            test's identity: two tests with the same ids are equal, with hashes or without.
     """
 
     name: str
     keywords: tuple[str, ...]
     item_ids: tuple[str, ...]
+    item_hashes: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
-        for field in ("keywords", "item_ids"):
-            value = getattr(self, field)
+        for name in ("keywords", "item_ids", "item_hashes"):
+            value = getattr(self, name)
             if isinstance(value, str):
-                raise DataError(f"aptitude task {self.name!r}: {field} must be a list of strings, not one string")
-            object.__setattr__(self, field, tuple(value))
-            if not getattr(self, field):
-                raise DataError(f"aptitude task {self.name!r} has no {field}; give at least one")
-            if not all(isinstance(entry, str) and entry.strip() for entry in getattr(self, field)):
-                raise DataError(f"aptitude task {self.name!r}: every entry of {field} must be a non-empty string")
-            if len(set(getattr(self, field))) != len(getattr(self, field)):
-                raise DataError(f"aptitude task {self.name!r} lists one of its {field} twice")
-        name: object = self.name  # a file may hold anything
-        if not isinstance(name, str) or not name.strip():
+                raise DataError(f"aptitude task {self.name!r}: {name} must be a list of strings, not one string")
+            object.__setattr__(self, name, tuple(value))
+            if not getattr(self, name) and name != "item_hashes":
+                raise DataError(f"aptitude task {self.name!r} has no {name}; give at least one")
+            if not all(isinstance(entry, str) and entry.strip() for entry in getattr(self, name)):
+                raise DataError(f"aptitude task {self.name!r}: every entry of {name} must be a non-empty string")
+            if len(set(getattr(self, name))) != len(getattr(self, name)):
+                raise DataError(f"aptitude task {self.name!r} lists one of its {name} twice")
+        if self.item_hashes and len(self.item_hashes) != len(self.item_ids):
+            raise DataError(
+                f"aptitude task {self.name!r} has {len(self.item_ids)} items, but {len(self.item_hashes)} item_hashes; "
+                "give one for each, or none"
+            )
+        given: object = self.name  # a file may hold anything
+        if not isinstance(given, str) or not given.strip():
             raise DataError("an aptitude task needs a non-empty name")
 
 
@@ -78,13 +87,26 @@ class AptitudeTest:
         return frozenset(item for task in self.tasks for item in task.item_ids)
 
     @cached_property
+    def item_hashes(self) -> dict[str, str]:
+        """item id -> content hash, for the items of which it is known."""
+        return {
+            item: content
+            for task in self.tasks
+            for item, content in zip(task.item_ids, task.item_hashes, strict=bool(task.item_hashes))
+        }
+
+    @cached_property
     def task_names(self) -> tuple[str, ...]:
         """The tasks' names in the order of :attr:`tasks`."""
         return tuple(task.name for task in self.tasks)
 
     def to_json(self) -> dict[str, Any]:
         """The content of ``aptitude.json``."""
-        return {"format_version": FORMAT_VERSION, "id": self.id, "tasks": self._tasks_json()}
+        tasks = [
+            {**value, "item_hashes": list(task.item_hashes)} if task.item_hashes else value
+            for value, task in zip(self._tasks_json(), self.tasks, strict=True)
+        ]
+        return {"format_version": FORMAT_VERSION, "id": self.id, "tasks": tasks}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> AptitudeTest:
@@ -101,8 +123,10 @@ class AptitudeTest:
                 f"{FORMAT_VERSION}; rebuild it or install the version that wrote it"
             )
         try:
-            tasks = tuple(AptitudeTask(t["name"], t["keywords"], t["item_ids"]) for t in value["tasks"])
-        except (KeyError, TypeError) as error:
+            tasks = tuple(
+                AptitudeTask(t["name"], t["keywords"], t["item_ids"], t.get("item_hashes", ())) for t in value["tasks"]
+            )
+        except (KeyError, TypeError, AttributeError) as error:
             raise DataError(
                 f"aptitude test is malformed ({error}); every task needs name, keywords, item_ids"
             ) from error

@@ -49,6 +49,27 @@ def test_a_saved_test_loads_equal(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["aptitude.json"], "no temporary file stays"
 
 
+def test_content_hashes_are_kept_beside_the_ids_and_change_nothing_else(tmp_path: Path) -> None:
+    plain = small_test()
+    hashed = AptitudeTest(
+        tuple(
+            AptitudeTask(t.name, t.keywords, t.item_ids, tuple(f"{t.name}{i}" for i in range(3))) for t in plain.tasks
+        )
+    )
+    assert hashed == plain
+    assert hashed.id == plain.id
+    hashed.save(tmp_path / "aptitude.json")
+    loaded = AptitudeTest.load(tmp_path / "aptitude.json")
+    assert loaded.item_hashes["b/chess/2"] == "chess2"
+    assert len(loaded.item_hashes) == 9
+    assert plain.item_hashes == {}
+    assert "item_hashes" not in plain.to_json()["tasks"][0]
+    with pytest.raises(DataError, match="3 items, but 2 item_hashes"):
+        AptitudeTask("chess", ("openings",), ("a", "b", "c"), ("1", "2"))
+    with pytest.raises(DataError, match="lists one of its item_hashes twice"):
+        AptitudeTask("chess", ("openings",), ("a", "b"), ("1", "1"))
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
