@@ -23,6 +23,26 @@ test_option = click.option(
     metavar="FILE",
     help="An aptitude.json.  [default: the test of the bundle]",
 )
+picture_options = together(
+    click.option(
+        "--confidence",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        default=0.95,
+        show_default=True,
+        metavar="SHARE",
+        help="Of every interval.",
+    ),
+    click.option(
+        "--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw it as well, to a .png, .svg or .pdf."
+    ),
+    click.option(
+        "--style",
+        type=click.Choice(["bar", "radar"]),
+        default="bar",
+        show_default=True,
+        help="What the picture looks like.",
+    ),
+)
 output_options = together(
     click.option("-o", "--output", type=click.Path(path_type=Path), help="The profile to write.  [default: NAME.json]"),
     click.option("--overwrite", is_flag=True, help="Replace the output if it exists."),
