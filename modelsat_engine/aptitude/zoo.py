@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,22 @@ def read_zoo_bytes(path: str | Path) -> bytes:
         raise ProfileError(f"cannot read the zoo {path}: {error.strerror}") from error
 
 
-def parse_zoo(content: bytes, path: str | Path) -> list[CapabilityProfile]:
-    """:func:`load_zoo` of a file that is read already; ``path`` is for the messages."""
+def parse_zoo(
+    content: bytes, path: str | Path, breathe: Callable[[], object] = lambda: None
+) -> list[CapabilityProfile]:
+    """:func:`load_zoo` of a file that is read already.
+
+    Args:
+        path: for the messages.
+        breathe: called several times a profile: decoding a large file otherwise holds the GIL for its whole length.
+    """
+
+    def breathing(parsed: dict[str, Any]) -> dict[str, Any]:
+        breathe()
+        return parsed
+
     try:
-        value = json.loads(content.decode("utf-8"))
+        value = json.loads(content.decode("utf-8"), object_hook=breathing)
     except (ValueError, RecursionError) as error:
         raise ProfileError(f"{path} is not a JSON file ({error})") from error
     if not isinstance(value, dict) or not isinstance(value.get("candidates"), list):
@@ -54,7 +66,10 @@ def parse_zoo(content: bytes, path: str | Path) -> list[CapabilityProfile]:
         )
     test_id = value.get("aptitude_test_id")
     try:
-        profiles = [CapabilityProfile.from_json(_with_test_id(entry, test_id)) for entry in value["candidates"]]
+        profiles = []
+        for entry in value["candidates"]:
+            profiles.append(CapabilityProfile.from_json(_with_test_id(entry, test_id)))
+            breathe()
         load_names(profiles)
         _common_test_id(profiles)
     except ProfileError as error:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from modelsat_engine.aptitude import CapabilityProfile, files, load_zoo, save_zoo
+from modelsat_engine.aptitude.zoo import parse_zoo
 from modelsat_engine.errors import ProfileError
 from tests.aptitude.test_aptitude_test import small_test
 
@@ -38,6 +39,14 @@ def test_a_saved_zoo_loads_equal(tmp_path: Path, count: int) -> None:
     assert value["format_version"] == 1
     assert value["aptitude_test_id"] == (TEST.id if count else None)
     assert [entry.name for entry in tmp_path.iterdir()] == ["zoo.json"]
+
+
+def test_a_large_file_is_decoded_in_steps(tmp_path: Path) -> None:
+    path = tmp_path / "zoo.json"
+    save_zoo(path, make_zoo(9))
+    steps: list[None] = []
+    assert parse_zoo(path.read_bytes(), path, lambda: steps.append(None)) == make_zoo(9)
+    assert len(steps) >= 9 * 4 + 9, "after every object that is decoded, and after every profile that is checked"
 
 
 def test_profiles_take_the_files_test(tmp_path: Path) -> None:
