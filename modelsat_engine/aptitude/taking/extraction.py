@@ -90,7 +90,7 @@ def extract_letter(text: str, options: tuple[str, ...]) -> str | None:
     letters = LETTERS[: len(options)]
     plain = _undecorated(text)
     lone = re.compile(
-        rf"{_OPEN}(?:(?:the )?(?:final |correct )?(?:answer|option|choice)\b{_GAP}(?:is\b)?)?{_OPEN}"
+        rf"[#>-]{{0,6}}{_OPEN}(?:(?:the )?(?:final |correct )?(?:answer|option|choice)\b{_GAP}(?:is\b)?)?{_OPEN}"
         rf"([{letters}]){_CLOSE}[.:;,!]?{_CLOSE}",
         re.I,
     )
