@@ -49,7 +49,12 @@ class Specialization:
         if 0 in grid:
             return
         given = {name: arguments[name] for name in self.arguments}
-        self.function[grid](**given, **self.fixed, num_warps=self.num_warps, num_stages=self.num_stages)
+        self.function[grid](**given, **self.fixed, **self.options)
+
+    @property
+    def options(self) -> dict[str, int | bool]:
+        """How Triton compiles it; products and sums may be fused, as Triton's own default was until 3.9."""
+        return {"num_warps": self.num_warps, "num_stages": self.num_stages, "enable_fp_fusion": True}
 
     @property
     def fixed(self) -> dict[str, int | bool | None]:

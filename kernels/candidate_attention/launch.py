@@ -49,8 +49,8 @@ class CandidateAttentionShape:
 
     def specialize(self, target: str) -> Specialization:
         """The compiled form for a GPU."""
-        sizes = f"{self.head_width}" + (f"+{self.memory_rows}" if self.memory_rows else "")
-        chosen = tile("candidate_attention", self.dtype, sizes, target)
+        kind = "candidate_attention.memory" if self.memory_rows else "candidate_attention"
+        chosen = tile(kind, self.dtype, str(self.head_width), target)
         values = ["query", "own_key", "own_value", "prefix_key", "prefix_value", "out"]
         values += ["memory_key", "memory_value"] if self.memory_rows else []
         workspace = {"partial": "*fp32", "arrivals": "*i32"} if self.split_keys else {}
@@ -84,7 +84,7 @@ class CandidateAttentionShape:
             },
             num_warps=chosen["num_warps"],
             num_stages=chosen["num_stages"],
-            sizes=sizes,
+            sizes=str(self.head_width),
         )
 
 

@@ -15,6 +15,38 @@ def _fold(peak, weight_sum, total, score, values):
     return new_peak, weight_sum * fade + weight, total * fade[:, None] + weight[:, None] * values
 
 
+@triton.jit
+def _keep_piece(partial, piece, peak, weight_sum, total, ROWS: tl.constexpr, WIDTH: tl.constexpr):
+    """State of the online softmax after one piece: ``[ROWS, WIDTH]`` sums, then ROWS peaks, then ROWS weight sums."""
+    row, column = tl.arange(0, ROWS), tl.arange(0, WIDTH)
+    mine = partial + piece * (ROWS * (WIDTH + 2))
+    tl.store(mine + row[:, None] * WIDTH + column[None, :], total)
+    tl.store(mine + ROWS * WIDTH + row, peak)
+    tl.store(mine + ROWS * (WIDTH + 1) + row, weight_sum)
+
+
+@triton.jit
+def _merge_pieces(partial, pieces, ROWS: tl.constexpr, WIDTH: tl.constexpr):
+    """Weight sum and total over all pieces, from the first to the last whoever came when."""
+    row, column = tl.arange(0, ROWS), tl.arange(0, WIDTH)
+    peak = tl.full((ROWS,), float("-inf"), tl.float32)
+    weight_sum = tl.zeros((ROWS,), tl.float32)
+    total = tl.zeros((ROWS, WIDTH), tl.float32)
+    for piece in range(pieces):
+        # past the first-level cache: other multiprocessors have written this
+        other = partial + piece * (ROWS * (WIDTH + 2))
+        values = tl.load(other + row[:, None] * WIDTH + column[None, :], cache_modifier=".cg")
+        other_peak = tl.load(other + ROWS * WIDTH + row, cache_modifier=".cg")
+        other_sum = tl.load(other + ROWS * (WIDTH + 1) + row, cache_modifier=".cg")
+        new_peak = tl.maximum(peak, other_peak)
+        fade = tl.exp2(peak - new_peak)
+        gain = tl.exp2(other_peak - new_peak)
+        weight_sum = weight_sum * fade + other_sum * gain
+        total = total * fade[:, None] + values * gain[:, None]
+        peak = new_peak
+    return weight_sum, total
+
+
 @triton.jit(do_not_specialize=["candidates", "chunks"])
 def candidate_attention_kernel(
     query,
@@ -120,73 +152,56 @@ def candidate_attention_kernel(
             for start in range(0, MEMORY_ROWS, BLOCK_MEMORY):
                 recalled = start + tl.arange(0, BLOCK_MEMORY)
                 known = recalled < MEMORY_ROWS
-                place = (
+                cell = (
                     candidate[:, None, None] * MEMORY_STRIDE
                     + recalled[None, :, None] * (KEY_HEADS * HEAD_WIDTH)
                     + key_column[None, None, :]
                 )
                 visible = mask[:, None, :] & known[None, :, None]
-                k = tl.load(memory_key + place, mask=visible, other=0.0).to(tl.float32)
-                score = tl.sum(wide[:, None, :] * k, 2) * scale_log2
-                score = tl.where(known[None, :], score, float("-inf"))
-                new_peak = tl.maximum(peak, tl.max(score, 1))
+                keys = tl.load(memory_key + cell, mask=visible, other=0.0).to(tl.float32)
+                values = tl.load(memory_value + cell, mask=visible, other=0.0).to(tl.float32)
+                scores = tl.sum(wide[:, None, :] * keys, 2) * scale_log2
+                scores = tl.where(known[None, :], scores, float("-inf"))
+                new_peak = tl.maximum(peak, tl.max(scores, 1))
                 fade = tl.exp2(peak - new_peak)
-                weight = tl.exp2(score - new_peak[:, None])
-                weight_sum = weight_sum * fade + tl.sum(weight, 1)
-                v = tl.load(memory_value + place, mask=visible, other=0.0).to(tl.float32)
-                total = total * fade[:, None] + tl.sum(weight[:, :, None] * v, 1)
+                weights = tl.exp2(scores - new_peak[:, None])
+                weight_sum = weight_sum * fade + tl.sum(weights, 1)
+                total = total * fade[:, None] + tl.sum(weights[:, :, None] * values, 1)
                 peak = new_peak
 
     for start in range(begin, end, BLOCK_KEYS):
         key_row = start + tl.arange(0, BLOCK_KEYS)
-        known = key_row < end
-        place = (first + key_row).to(tl.int64) * PREFIX_STRIDE
-        k = tl.load(prefix_key + place[None, :] + key_column[:, None], mask=known[None, :] & inside[:, None], other=0.0)
-        score = tl.dot(q, k, input_precision="ieee") * scale_log2
-        score = tl.where(known[None, :], score, float("-inf"))
-        new_peak = tl.maximum(peak, tl.max(score, 1))
-        fade = tl.exp2(peak - new_peak)
-        weight = tl.exp2(score - new_peak[:, None])
-        weight_sum = weight_sum * fade + tl.sum(weight, 1)
-        v = tl.load(
-            prefix_value + place[:, None] + key_column[None, :], mask=known[:, None] & inside[None, :], other=0.0
+        read = key_row < end
+        offset = (first + key_row).to(tl.int64) * PREFIX_STRIDE
+        prefix_keys = tl.load(
+            prefix_key + offset[None, :] + key_column[:, None], mask=read[None, :] & inside[:, None], other=0.0
         )
-        total = tl.dot(weight.to(v.dtype), v, total * fade[:, None], input_precision="ieee")
-        peak = new_peak
+        prefix_values = tl.load(
+            prefix_value + offset[:, None] + key_column[None, :], mask=read[:, None] & inside[None, :], other=0.0
+        )
+        prefix_scores = tl.dot(q, prefix_keys, input_precision="ieee") * scale_log2
+        prefix_scores = tl.where(read[None, :], prefix_scores, float("-inf"))
+        next_peak = tl.maximum(peak, tl.max(prefix_scores, 1))
+        shrink = tl.exp2(peak - next_peak)
+        weight = tl.exp2(prefix_scores - next_peak[:, None])
+        weight_sum = weight_sum * shrink + tl.sum(weight, 1)
+        total = tl.dot(weight.to(prefix_values.dtype), prefix_values, total * shrink[:, None], input_precision="ieee")
+        peak = next_peak
 
     target = (batch_row + candidate * INQUIRY_ROWS + inquiry)[:, None] * OUT_STRIDE + query_column
-    if SPLIT_KEYS == 0:
-        tl.store(out + target, (total / weight_sum[:, None]).to(out.dtype.element_ty), mask=mask)
-        return
-    pieces = tl.maximum(tl.cdiv(length, SPLIT_KEYS), 1)
+    pieces = 1
+    if SPLIT_KEYS > 0:
+        pieces = tl.maximum(tl.cdiv(length, SPLIT_KEYS), 1)
+        if pieces > 1:
+            tile_index = tl.program_id(1).to(tl.int64) * tl.num_programs(0) + tile
+            partial += tile_index * chunks * (BLOCK_ROWS * (BLOCK_WIDTH + 2))
+            _keep_piece(partial, chunk, peak, weight_sum, total, BLOCK_ROWS, BLOCK_WIDTH)
+            tl.debug_barrier()  # all threads have stored before one of them announces it
+            arrived = tl.atomic_add(arrivals + tile_index, 1, sem="acq_rel")
+            if arrived == pieces - 1:
+                tl.debug_barrier()
+                weight_sum, total = _merge_pieces(partial, pieces, BLOCK_ROWS, BLOCK_WIDTH)
+                tl.store(out + target, (total / weight_sum[:, None]).to(out.dtype.element_ty), mask=mask)
+                tl.store(arrivals + tile_index, 0)
     if pieces == 1:
         tl.store(out + target, (total / weight_sum[:, None]).to(out.dtype.element_ty), mask=mask)
-        return
-    lane = tl.arange(0, BLOCK_ROWS)
-    tile_index = tl.program_id(1).to(tl.int64) * tl.num_programs(0) + tile
-    piece_stride = BLOCK_ROWS * (BLOCK_WIDTH + 2)
-    mine = partial + (tile_index * chunks + chunk) * piece_stride
-    tl.store(mine + lane[:, None] * BLOCK_WIDTH + column[None, :], total)
-    tl.store(mine + BLOCK_ROWS * BLOCK_WIDTH + lane, peak)
-    tl.store(mine + BLOCK_ROWS * (BLOCK_WIDTH + 1) + lane, weight_sum)
-    tl.debug_barrier()  # all threads have stored before one of them announces it
-    arrived = tl.atomic_add(arrivals + tile_index, 1, sem="acq_rel")
-    if arrived == pieces - 1:
-        tl.debug_barrier()
-        peak = tl.full((BLOCK_ROWS,), float("-inf"), tl.float32)
-        weight_sum = tl.zeros((BLOCK_ROWS,), tl.float32)
-        total = tl.zeros((BLOCK_ROWS, BLOCK_WIDTH), tl.float32)
-        for piece in range(pieces):
-            other = partial + (tile_index * chunks + piece) * piece_stride
-            # past the first-level cache: other multiprocessors have written this
-            v = tl.load(other + lane[:, None] * BLOCK_WIDTH + column[None, :], cache_modifier=".cg")
-            other_peak = tl.load(other + BLOCK_ROWS * BLOCK_WIDTH + lane, cache_modifier=".cg")
-            other_sum = tl.load(other + BLOCK_ROWS * (BLOCK_WIDTH + 1) + lane, cache_modifier=".cg")
-            new_peak = tl.maximum(peak, other_peak)
-            fade = tl.exp2(peak - new_peak)
-            gain = tl.exp2(other_peak - new_peak)
-            weight_sum = weight_sum * fade + other_sum * gain
-            total = total * fade[:, None] + v * gain[:, None]
-            peak = new_peak
-        tl.store(out + target, (total / weight_sum[:, None]).to(out.dtype.element_ty), mask=mask)
-        tl.store(arrivals + tile_index, 0)
