@@ -51,7 +51,8 @@ async def ask(engine: Engine, rate: float, go_on: Any) -> list[tuple[int, float]
         decision = await engine.aroute(TEXT)
         seen.append((len(decision.probabilities), (time.perf_counter() - due) * 1e3))
 
-    started, tasks = time.perf_counter(), []
+    started = time.perf_counter()
+    tasks: list[asyncio.Task[None]] = []
     while go_on(seen):
         due = started + len(tasks) / rate
         await asyncio.sleep(max(0.0, due - time.perf_counter()))

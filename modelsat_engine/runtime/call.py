@@ -13,6 +13,7 @@ from modelsat_engine.runtime.call_options import CallOptions
 from modelsat_engine.runtime.decision import RoutingDecision
 from modelsat_engine.runtime.dispatch import Answers, BoundTable
 from modelsat_engine.runtime.instruction import Instruction, InstructionTokenizer, TokenisedInstruction
+from modelsat_engine.runtime.intervals import bounds
 from modelsat_engine.runtime.policies import HighestProbability, Policy
 
 _DEFAULT_POLICY = HighestProbability()
@@ -27,6 +28,7 @@ class Call:
         bound: the zoo of the moment it began.
         instructions: B of them.
         named: whether an error says which instruction it is about.
+        interval: how sure the ranges should be, or None for none.
         tokenised, tokenise_us: of the first instructions, and how long each took.
     """
 
@@ -34,8 +36,14 @@ class Call:
     bound: BoundTable
     instructions: Sequence[Instruction]
     named: bool
+    interval: float | None = None
     tokenised: list[TokenisedInstruction] = field(default_factory=list)
     tokenise_us: list[float] = field(default_factory=list)
+
+    @property
+    def scored(self) -> BoundTable:
+        """The table whose columns are scored: with intervals, wider than the zoo."""
+        return self.bound if self.interval is None or self.bound.wide is None else self.bound.wide
 
     @property
     def token_ids(self) -> list[np.ndarray]:
@@ -67,10 +75,12 @@ class Call:
         Raises:
             PolicyError: the policy needs a price that a candidate lacks, or chose a column that is not there.
         """
-        table, scores = self.bound.table, answers.probabilities
+        table = self.bound.table
+        scores = np.ascontiguousarray(answers.probabilities[:, : len(table)])  # [B, M]
         columns = np.asarray(policy.choose(scores, table))  # [B]
         if columns.shape != (len(scores),) or ((columns < 0) | (columns >= len(table))).any():
             raise PolicyError(f"{policy} must choose one of {len(table)} columns for each instruction")
+        ranges = self._ranges(answers)
         total_us = round(self.options.elapsed_us, 1)
         return [
             RoutingDecision(
@@ -89,16 +99,30 @@ class Call:
                 ignored_parts=instruction.ignored_parts,
                 bundle=bundle,
                 executor=executor,
+                interval=self.interval,
+                intervals=intervals,
             )
-            for instruction, tokenise_us, queue_us, execute_us, column, row in zip(
+            for instruction, tokenise_us, queue_us, execute_us, column, row, intervals in zip(
                 self.tokenised,
                 self.tokenise_us,
                 answers.queue_us.tolist(),
                 answers.execute_us.tolist(),
                 columns.tolist(),
                 scores.tolist(),
+                ranges,
                 strict=True,
             )
+        ]
+
+    def _ranges(self, answers: Answers) -> list[dict[str, tuple[float, float]] | None]:
+        """For each instruction, candidate -> low and high end; Nones without intervals."""
+        if self.interval is None:
+            return [None] * len(answers.probabilities)
+        names = self.bound.table.names
+        low, high = bounds(answers.probabilities, len(names), self.interval)
+        return [
+            dict(zip(names, zip(*ends, strict=True), strict=True))
+            for ends in zip(low.tolist(), high.tolist(), strict=True)
         ]
 
 

@@ -24,6 +24,7 @@ class Candidates:
         encoder: encodes those that join.
         require_open: raises when the engine is closed.
         bind: makes of a snapshot what the executor needs, before requests see it.
+        widen: adds what intervals need to a snapshot.
 
     Attributes:
         followed: the zoo file that the engine watches, which alone may change its zoo then; None without one.
@@ -39,11 +40,15 @@ class Candidates:
         encoder: Encoder,
         require_open: Callable[[], None],
         bind: Callable[[CandidateTable], BoundTable],
+        widen: Callable[[BoundTable], BoundTable],
     ) -> None:
         self.followed: Path | None = None
         self._encoder = encoder
         self._require_open = require_open
         self._bind = bind
+        self._widen = widen
+        self._widening = threading.Lock()
+        self._widens = False
         self._changing = threading.Lock()
         self._bound = bind(CandidateTable.build(profiles, encoder))
 
@@ -51,6 +56,14 @@ class Candidates:
     def bound(self) -> BoundTable:
         """The current snapshot, with the executor's view of it."""
         return self._bound
+
+    def wide(self, bound: BoundTable) -> BoundTable:
+        """A snapshot with what intervals need; made when first asked for, and from then on before requests see it."""
+        with self._widening:
+            self._widens = True
+            if bound.wide is None:
+                bound.wide = self._widen(bound)
+            return bound.wide
 
     @property
     def table(self) -> CandidateTable:
@@ -139,4 +152,7 @@ class Candidates:
                 "modelsat candidates, or modelsat_engine.aptitude.edit_zoo"
             )
         with self._changing:  # one change at a time, each on the snapshot that the last one left
-            self._bound = self._bind(change(self._bound.table))
+            bound = self._bind(change(self._bound.table))
+            if self._widens:
+                self.wide(bound)
+            self._bound = bound

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import threading
@@ -105,6 +106,19 @@ class CapabilityEncoder:
         self._warn_of_gaps([profiles[row] for row in new])
         return result
 
+    def encode_together(self, profiles: Sequence[CapabilityProfile]) -> EncodedCandidates:
+        """Encode a group that always comes together, in one run; kept on disk as one. It does not count as encoded.
+
+        Arguments, result and errors as for :meth:`encode`; at least one profile.
+        """
+        key = b"together " + b"".join(hashlib.sha256(self._key(profile)).digest() for profile in profiles)
+        with self._lock:
+            encoded = self._from_disk(key, len(profiles))
+            if encoded is None:
+                encoded = self._run(profiles)
+                self._to_disk(key, encoded)
+        return encoded
+
     def stats(self) -> dict[str, int]:
         """How many candidates were ``encoded``, found ``from_memory`` and found ``from_disk``."""
         return dict(self._counts)
@@ -114,14 +128,15 @@ class CapabilityEncoder:
         correct, total = profile.counts(self._bundle.aptitude_test)
         return correct.tobytes() + total.tobytes() + profile.notes.encode("utf-8", errors="surrogatepass")
 
-    def _from_disk(self, key: bytes) -> EncodedCandidates | None:
-        payload = self._disk.get(key, 4 * sum(math.prod(shape) for shape in self._shapes.values()))
+    def _from_disk(self, key: bytes, candidates: int = 1) -> EncodedCandidates | None:
+        shapes = {name: (candidates, *shape) for name, shape in self._shapes.items()}
+        payload = self._disk.get(key, 4 * sum(math.prod(shape) for shape in shapes.values()))
         if payload is None:
             return None
         values = np.frombuffer(payload, np.float32)
         parts, start = {}, 0
-        for name, shape in self._shapes.items():
-            parts[name] = values[start : start + math.prod(shape)].reshape(1, *shape)
+        for name, shape in shapes.items():
+            parts[name] = values[start : start + math.prod(shape)].reshape(shape)
             start += math.prod(shape)
         return EncodedCandidates(**parts)
 

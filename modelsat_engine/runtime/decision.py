@@ -24,6 +24,10 @@ class RoutingDecision:
         ignored_parts: kinds of chat content the router cannot read and left out, such as ``image_url``.
         bundle: name and short hash of the router, ``mini@1f2e3d4c5b6a``.
         executor: name of the executor that scored.
+        interval: how sure ``intervals`` are, as asked for; None when they were not.
+        intervals: candidate -> (low, high): where its probability would lie, with that certainty, if its accuracy
+            on every task of the test were known exactly. Wide for a profile of few answers. It says nothing of the
+            router's own errors.
     """
 
     candidate: str
@@ -36,6 +40,8 @@ class RoutingDecision:
     ignored_parts: tuple[str, ...]
     bundle: str
     executor: str
+    interval: float | None = None
+    intervals: Mapping[str, tuple[float, float]] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object with every attribute."""
@@ -50,4 +56,8 @@ class RoutingDecision:
             "ignored_parts": list(self.ignored_parts),
             "bundle": self.bundle,
             "executor": self.executor,
+            "interval": self.interval,
+            "intervals": None
+            if self.intervals is None
+            else {name: list(ends) for name, ends in self.intervals.items()},
         }

@@ -38,17 +38,19 @@ class Answers:
     execute_us: np.ndarray
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class BoundTable:
     """A snapshot of the zoo with what the scheduler reads of it; a call holds both until it is answered.
 
     Attributes:
         table: the snapshot.
         handle: the scheduler's, made once a snapshot; None once the engine is closed.
+        wide: the same candidates with their draws, once somebody has asked for intervals.
     """
 
     table: CandidateTable
     handle: _core.CandidateTable | None
+    wide: BoundTable | None = None
 
 
 class Dispatcher:

@@ -7,22 +7,30 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 
-from modelsat_engine import _core
 from modelsat_engine.aptitude import CapabilityProfile
 from modelsat_engine.errors import CandidateError, ExecutorError, OptionError
 from modelsat_engine.export.bundle import Bundle
 from modelsat_engine.runtime.call import Call, checked_policy
-from modelsat_engine.runtime.call_options import CallOptions, as_list, is_whole_number
+from modelsat_engine.runtime.call_options import CallOptions, as_list
 from modelsat_engine.runtime.candidates import Candidates
 from modelsat_engine.runtime.capability import CapabilityEncoder
 from modelsat_engine.runtime.decision import RoutingDecision
 from modelsat_engine.runtime.dispatch import Answers, Dispatcher
-from modelsat_engine.runtime.executors import Executor, ExecutorLimits, create_executor
+from modelsat_engine.runtime.engine_options import (
+    DEFAULT_MAX_QUEUE,
+    Mode,
+    batch_bounds,
+    require_queue_bound,
+    require_thread_count,
+    usable_cpu_count,
+)
+from modelsat_engine.runtime.executors import Executor, create_executor
 from modelsat_engine.runtime.instruction import Instruction, InstructionTokenizer
+from modelsat_engine.runtime.intervals import Intervals, checked_level
 from modelsat_engine.runtime.lifetime import Lifetime
 from modelsat_engine.runtime.policies import Policy
 from modelsat_engine.runtime.statistics import Statistics
@@ -30,13 +38,6 @@ from modelsat_engine.runtime.zoo_watcher import ZooFile, ZooWatcher
 
 __all__ = ["Engine", "RoutingDecision"]
 
-Mode = Literal["latency", "throughput"]
-DEFAULT_MAX_QUEUE = 65_536
-_LARGEST_MAX_QUEUE = 1 << 30
-# In latency mode a request waits at most for the batch that runs, so batches are kept short there; in throughput mode
-# they are as large as the executor takes (64 instructions and 8,192 tokens for onnxruntime).
-_LATENCY_BATCH_REQUESTS = 4
-_LATENCY_BATCH_TOKENS = 512
 # A list is tokenised on the event loop in stretches of about this long, with the loop's other work between them.
 _LOOP_STRETCH_US = 1000.0
 
@@ -74,9 +75,11 @@ class Engine:
         self._lifetime = Lifetime()
         self._closing = threading.Lock()  # guards _freed
         self._freed = False
-        self._dispatcher = Dispatcher(executor, _batch_bounds(executor.limits(), mode), max_queue)
+        self._dispatcher = Dispatcher(executor, batch_bounds(executor.limits(), mode), max_queue)
         self._encoder = CapabilityEncoder(bundle, self._tokenizer, threads)
-        self.candidates = Candidates(zoo, self._encoder, self._lifetime.require_open, self._dispatcher.bind)
+        bind = self._dispatcher.bind
+        intervals = Intervals(bundle, self._encoder, bind)
+        self.candidates = Candidates(zoo, self._encoder, self._lifetime.require_open, bind, intervals.widen)
         self._watcher: ZooWatcher | None = None
 
     @classmethod
@@ -118,9 +121,9 @@ class Engine:
         if mode not in get_args(Mode):
             raise ExecutorError(f"mode is {mode!r}; use 'latency' or 'throughput'")
         if threads is None:
-            threads = 1 if mode == "latency" else _usable_cpu_count()
-        _require_thread_count(threads)
-        _require_queue_bound(max_queue)
+            threads = 1 if mode == "latency" else usable_cpu_count()
+        require_thread_count(threads)
+        require_queue_bound(max_queue)
         bundle = path if isinstance(path, Bundle) else Bundle.load(path)
         if isinstance(zoo, (str, Path)):
             file = ZooFile(zoo)
@@ -174,6 +177,7 @@ class Engine:
         instruction: Instruction,
         *,
         policy: Policy | None = None,
+        interval: float | None = None,
         deadline_ms: float | None = None,
         priority: int = 0,
     ) -> RoutingDecision:
@@ -182,6 +186,8 @@ class Engine:
         Args:
             instruction: a text, or a conversation in the OpenAI message format.
             policy: None is :class:`HighestProbability`.
+            interval: how sure, such as 0.9, to fill in :attr:`RoutingDecision.intervals`: sixteen more rows a candidate
+                are scored in the same pass, and a candidate's are encoded when the first interval is asked for.
             deadline_ms, priority: see :meth:`score`.
 
         Raises:
@@ -194,7 +200,7 @@ class Engine:
         options = CallOptions.of(deadline_ms, priority)
         with self._lifetime.call(), self._counted():
             policy = checked_policy(policy)
-            call = self._begin([instruction], options, named=False, routes=True)
+            call = self._begin([instruction], options, named=False, routes=True, interval=checked_level(interval))
             return self._decide(call, self._run(call), policy)[0]
 
     def route_many(
@@ -202,6 +208,7 @@ class Engine:
         instructions: Iterable[Instruction],
         *,
         policy: Policy | None = None,
+        interval: float | None = None,
         deadline_ms: float | None = None,
         priority: int = 0,
     ) -> list[RoutingDecision]:
@@ -216,7 +223,9 @@ class Engine:
         options = CallOptions.of(deadline_ms, priority)
         with self._lifetime.call(), self._counted():
             policy = checked_policy(policy)
-            call = self._begin(as_list(instructions, "route_many"), options, named=True, routes=True)
+            call = self._begin(
+                as_list(instructions, "route_many"), options, named=True, routes=True, interval=checked_level(interval)
+            )
             return self._decide(call, self._run(call), policy)
 
     async def ascore(
@@ -234,6 +243,7 @@ class Engine:
         instruction: Instruction,
         *,
         policy: Policy | None = None,
+        interval: float | None = None,
         deadline_ms: float | None = None,
         priority: int = 0,
     ) -> RoutingDecision:
@@ -242,7 +252,7 @@ class Engine:
         self._lifetime.require_open()
         with self._counted():
             policy = checked_policy(policy)
-            call = self._begin([instruction], options, named=False, routes=True)
+            call = self._begin([instruction], options, named=False, routes=True, interval=checked_level(interval))
             return self._decide(call, await self._arun(call), policy)[0]
 
     def stats(self) -> dict[str, Any]:
@@ -320,21 +330,30 @@ class Engine:
         return f"Engine({self.bundle.label}, {state}, {self.executor})"
 
     def _begin(
-        self, instructions: list[Instruction], options: CallOptions, *, named: bool, routes: bool = False
+        self,
+        instructions: list[Instruction],
+        options: CallOptions,
+        *,
+        named: bool,
+        routes: bool = False,
+        interval: float | None = None,
     ) -> Call:
         """A call over the zoo of this moment."""
         bound = self.candidates.bound
+        if interval is not None:
+            self.candidates.wide(bound)
+        call = Call(options, bound, instructions, named, interval)
         if len(bound.table):
             # A refusal should be cheap, so it comes before the work of tokenising.
-            self._dispatcher.ask(len(instructions), bound.table, options)
+            self._dispatcher.ask(len(instructions), call.scored.table, options)
         elif routes:
             raise CandidateError("the zoo is empty: add a candidate before routing")
-        return Call(options, bound, instructions, named)
+        return call
 
     def _run(self, call: Call) -> Answers:
         for _ in call.tokenise(self._tokenizer):
             pass
-        return self._dispatcher.score(call.token_ids, call.bound, call.options)
+        return self._dispatcher.score(call.token_ids, call.scored, call.options)
 
     async def _arun(self, call: Call) -> Answers:
         stretch_us = 0.0
@@ -343,7 +362,7 @@ class Engine:
             if stretch_us > _LOOP_STRETCH_US and len(call.tokenised) < len(call.instructions):
                 stretch_us = 0.0
                 await asyncio.sleep(0)
-        return await self._dispatcher.ascore(call.token_ids, call.bound, call.options)
+        return await self._dispatcher.ascore(call.token_ids, call.scored, call.options)
 
     def _decide(self, call: Call, answers: Answers, policy: Policy) -> list[RoutingDecision]:
         decisions = call.decide(answers, policy, self.bundle.label, self.executor)
@@ -368,30 +387,3 @@ class Engine:
         except BaseException:
             self._statistics.failed()
             raise
-
-
-def _batch_bounds(limits: ExecutorLimits, mode: Mode) -> ExecutorLimits:
-    """Bounds of the scheduler's batches: the executor's, in latency mode tighter."""
-    if mode == "throughput":
-        return limits
-    tokens = max(_LATENCY_BATCH_TOKENS, limits.max_instruction_tokens)
-    return ExecutorLimits(
-        max_batch_requests=min(limits.max_batch_requests, _LATENCY_BATCH_REQUESTS),
-        max_batch_tokens=min(limits.max_batch_tokens, tokens),
-        max_instruction_tokens=limits.max_instruction_tokens,
-    )
-
-
-def _require_queue_bound(max_queue: object) -> None:
-    if not is_whole_number(max_queue, 1, _LARGEST_MAX_QUEUE):
-        raise OptionError(f"max_queue is {max_queue!r}; use a whole number of instructions, 1 or more")
-
-
-def _require_thread_count(threads: object) -> None:
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise ExecutorError(f"threads is {threads!r}; use a whole number of 1 or more, or None")
-
-
-def _usable_cpu_count() -> int:
-    """CPUs this process may use at once, by affinity and cgroup quota."""
-    return _core.usable_cpu_count()

@@ -35,7 +35,7 @@ def _let_requests_in() -> None:
 
 
 def _step_back() -> None:
-    """Let requests go first on a machine whose processors are all busy: encoding a thousand candidates takes a second."""
+    """Let requests go first where every processor is busy: to encode a thousand candidates takes a second."""
     if sys.platform == "linux":  # elsewhere a priority is that of the whole process
         thread = threading.get_native_id()
         with contextlib.suppress(OSError):
