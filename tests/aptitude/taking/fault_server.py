@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -83,6 +84,16 @@ Reply = Says | Fails | Sends | Streams | Waits
 Script = Callable[[Asked], Reply]
 
 
+class QuietServer(ThreadingHTTPServer):
+    """Does not mind clients that hang up."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class FaultServer:
     """Runs a script; keeps every request it saw."""
 
@@ -91,8 +102,7 @@ class FaultServer:
         self.asked: list[Asked] = []
         self.models = ["first-model", "second-model"]
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
+        self._server = QuietServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
 
     @property

@@ -209,8 +209,22 @@ def test_an_outage_ends_the_run_after_bounded_retries_and_the_next_one_goes_on(
     take: Take, tmp_path: Path, concurrency: int
 ) -> None:
     effort = Effort(concurrency=concurrency, retries=2)
-    with serving(lambda asked: knows_all(asked) if asked.number < 7 else Fails(500)) as server:
-        outcome, session = take(server, effort=effort)
+    counted: list[str] = []
+    seven = threading.Event()
+
+    def goes_down_after_seven(asked: Asked) -> Reply:
+        if asked.number < 7:
+            return knows_all(asked)
+        assert seven.wait(60)  # else the outage could overtake the last answers
+        return Fails(500)
+
+    def count(note: str) -> None:
+        counted.append(note)
+        if len(counted) == 7:
+            seven.set()
+
+    with serving(goes_down_after_seven) as server:
+        outcome, session = take(server, effort=effort, tell=count)
         assert outcome.stopped
         assert session.tally.answers == 7
         assert len(server.asked) <= 7 + 3 * (3 + concurrency)
