@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from modelsat_engine.aptitude.questions import Question
@@ -27,10 +27,13 @@ class Selection:
     Attributes:
         items: a run with a smaller limit and the same seed asks the first of these.
         missing: items of the test that the questions lack, sorted.
+        changed: items whose question is there with another text than the test states (by its content hash), sorted;
+            they are not asked.
     """
 
     items: tuple[Item, ...]
     missing: tuple[str, ...]
+    changed: tuple[str, ...] = ()
 
 
 def select_items(
@@ -45,20 +48,19 @@ def select_items(
         limit: how many items at most; None for all.
 
     Raises:
-        DataError: none of the test's items is among the questions.
+        DataError: none of the test's items is among the questions as the test states it.
     """
-    by_id = {question.id: question for question in questions}
-    by_id = _matched(test, by_id)
-    missing = tuple(sorted(test.item_ids - by_id.keys()))
+    texts, changed = _matched(test, questions)
+    missing = tuple(sorted(test.item_ids - texts.keys() - set(changed)))
     queues = []
     for task in sorted(test.tasks, key=lambda task: _draw(seed, "task", task.name)):
-        there = [item for item in task.item_ids if item in by_id]
+        there = [item for item in task.item_ids if item in texts]
         there.sort(key=lambda item: _draw(seed, "item", item))
-        queues.append([Item(item, task.name, by_id[item]) for item in there])
+        queues.append([Item(item, task.name, texts[item]) for item in there])
     items: list[Item] = []
     for place in range(max(map(len, queues))):
         items += [queue[place] for queue in queues if place < len(queue)]
-    return Selection(tuple(items[:limit]), missing)
+    return Selection(tuple(items[:limit]), missing, changed)
 
 
 def id_prefix(test: AptitudeTest) -> str:
@@ -68,19 +70,43 @@ def id_prefix(test: AptitudeTest) -> str:
     return f"{head}/" if len(heads) == 1 and head else ""
 
 
-def _matched(test: AptitudeTest, by_id: Mapping[str, Question]) -> dict[str, Question]:
-    """The questions of the test, by the test's ids; a file may leave out the prefix common to all of them."""
-    found = {item: by_id[item] for item in test.item_ids & by_id.keys()}
+def _matched(test: AptitudeTest, questions: Iterable[Question]) -> tuple[dict[str, Question], tuple[str, ...]]:
+    """The questions of the test by its ids, and the ids whose text is another one.
+
+    A test that states content hashes knows its questions by them, under any id; of the others the id decides, and a
+    file may leave out what all ids of the test begin with.
+    """
     prefix = id_prefix(test)
-    if not found and prefix:
-        found = {prefix + name: question for name, question in by_id.items() if prefix + name in test.item_ids}
-    if not found:
-        theirs = next(iter(by_id), "none")
+    by_id: dict[str, Question] = {}
+    by_hash: dict[str, Question] = {}
+    for question in questions:
+        by_id[question.id] = question
+        if test.item_hashes:
+            by_hash[question.hash] = question
+    if prefix and not test.item_ids & by_id.keys():
+        by_id = {prefix + name: question for name, question in by_id.items()}
+    found: dict[str, Question] = {}
+    changed: list[str] = []
+    for item in sorted(test.item_ids):
+        stated = test.item_hashes.get(item)
+        if stated is None and item in by_id:
+            found[item] = by_id[item]
+        elif stated in by_hash:
+            found[item] = by_hash[stated]
+        elif item in by_id:
+            changed.append(item)
+    if found:
+        return found, tuple(changed)
+    if changed:
         raise DataError(
-            f"no question has an id of the aptitude test {test.id}: it names items such as "
-            f"{min(test.item_ids)!r}, the questions such as {theirs!r}; bring the questions that the test names"
+            f"the texts of all {len(changed):,} questions differ from those that the aptitude test {test.id} was made "
+            f"of ({changed[0]}, ...); bring the version of the data set that the test states"
         )
-    return found
+    theirs = next((name.removeprefix(prefix) for name in by_id), "none")
+    raise DataError(
+        f"no question has an id of the aptitude test {test.id}: it names items such as {min(test.item_ids)!r}, the "
+        f"questions such as {theirs!r}; bring the questions that the test names"
+    )
 
 
 def _draw(seed: int, kind: str, name: str) -> bytes:

@@ -40,7 +40,11 @@ PUBLIC_SETS = {
 
 
 def find_questions(
-    test: AptitudeTest, source: str | None, announce: Callable[[str], None] = lambda message: None
+    test: AptitudeTest,
+    source: str | None,
+    announce: Callable[[str], None] = lambda message: None,
+    *,
+    answer_as: str = "auto",
 ) -> list[Question]:
     """The questions in ``source``, or those of the public data set that the test draws from.
 
@@ -48,12 +52,13 @@ def find_questions(
         source: a question file, as :func:`~modelsat_engine.aptitude.questions.load_questions` reads it; None takes
             the data set's copy on this machine or fetches it (a few megabytes).
         announce: told before anything is fetched.
+        answer_as: how the file writes right answers: auto, letter, index or text.
 
     Raises:
         DataError: not readable, not known, or not to be had; the message says how to get the questions.
     """
     if source is not None:
-        return load_questions(source)
+        return load_questions(source, answer_as=answer_as)
     prefix = id_prefix(test)
     public = PUBLIC_SETS.get(prefix)
     if public is None:

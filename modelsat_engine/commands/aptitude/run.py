@@ -40,7 +40,16 @@ OWN_FIELDS = frozenset({"model", "messages", "prompt", "stream", "n"})
     metavar="FILE",
     help="Texts of the test's questions: jsonl, csv or parquet.  [default: fetch the public data set of the test]",
 )
-@click.option("--test", "test_file", type=click.Path(path_type=Path), metavar="FILE", help="An aptitude.json.")
+@click.option(
+    "--answer-as",
+    type=click.Choice(["auto", "letter", "index", "text"]),
+    default="auto",
+    show_default=True,
+    help="How --questions writes right answers.",
+)
+@click.option(
+    "--test", "test_file", type=click.Path(path_type=Path), metavar="FILE", help="A test of your own, an aptitude.json."
+)
 @bundle_option
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only N questions, spread over the tasks.")
 @click.option("--api", type=click.Choice(["chat", "completions"]), default="chat", show_default=True)
@@ -109,6 +118,7 @@ def command(
     notes: str,
     usd: float | None,
     questions: str | None,
+    answer_as: str,
     test_file: Path | None,
     bundle: Path | None,
     limit: int | None,
@@ -196,11 +206,16 @@ def command(
         raise click.UsageError("--output and --log name the same file; choose two")
 
     test = _aptitude_test(bundle, test_file)
-    selection = select_items(test, find_questions(test, questions, warn), limit=limit, seed=seed)
+    selection = select_items(test, find_questions(test, questions, warn, answer_as=answer_as), limit=limit, seed=seed)
     if selection.missing:
         warn(
             f"{len(selection.missing):,} of the test's {len(test.item_ids):,} questions have no text "
             f"({selection.missing[0]}, ...); they are not asked"
+        )
+    if selection.changed:
+        warn(
+            f"{len(selection.changed):,} questions have another text than the test was made of "
+            f"({selection.changed[0]}, ...); they are not asked"
         )
     log = AnswerLog(
         log_path,

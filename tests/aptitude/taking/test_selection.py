@@ -63,6 +63,16 @@ def test_a_file_may_leave_out_what_all_ids_begin_with() -> None:
     assert [item.id for item in items] == ["set/5"]
 
 
+def test_a_test_that_states_content_hashes_knows_its_questions_by_them() -> None:
+    known, edited = make_question("any", 0), make_question("t/1", 1)
+    test = AptitudeTest((AptitudeTask("t", ("k",), ("t/0", "t/1"), (known.hash, make_question("x", 2).hash)),))
+    selection = select_items(test, [known, edited])
+    assert [(item.id, item.question) for item in selection.items] == [("t/0", known)]
+    assert (selection.missing, selection.changed) == ((), ("t/1",))
+    with pytest.raises(DataError, match=r"all 1 questions differ .* \(t/1, \.\.\.\)"):
+        select_items(test, [edited])
+
+
 @pytest.mark.parametrize("rotations", [2, 3, 5])
 def test_rotations_move_the_right_answer_and_keep_the_circle(rotations: int) -> None:
     question = make_question("chess/0", 3)
