@@ -1,4 +1,4 @@
-"""Build the aptitude test from real outcomes, and the profiles of the models that took it.
+"""Build the aptitude test of the shipped router from real outcomes, and the profiles of the models that took it.
 
 Core-task sampling by distinguishability: an item that about half of the known models answer right tells most
 about one more model. The weight of an item is p (1 - p), the variance of one answer, with p its share of right
@@ -27,11 +27,12 @@ import numpy as np
 
 from modelsat_engine.aptitude.keywords import MMLU_SUBJECTS
 from modelsat_engine.aptitude.profile import CapabilityProfile
-from modelsat_engine.aptitude.test import AptitudeTask, AptitudeTest
+from modelsat_engine.aptitude.sampling import PoolItem, distinguishability, sample_test
+from modelsat_engine.aptitude.test import AptitudeTest
 from modelsat_engine.errors import DataError
 from modelsat_engine.evaluation.model_names import expert_notes
 from modelsat_engine.evaluation.outcomes import RIGHT, OutcomeData
-from modelsat_engine.evaluation.splits import ModelGroups, question_stem, share_of, task_paths
+from modelsat_engine.evaluation.splits import ModelGroups, question_stem, task_paths
 
 MMLU_PREFIX = "mmlu_pro/ori_mmlu-"
 
@@ -62,9 +63,7 @@ def build_test(
     """Choose the tasks and items that tell models apart best.
 
     A task's usable items are those that at least half of ``rows`` answered, with p strictly between 0 and 1, one
-    per question stem. Tasks with fewer than ``items_per_task`` of them are left out; of the rest the
-    ``num_tasks`` of the largest total weight are taken, and from each a weighted sample without replacement
-    (Efraimidis and Spirakis 2006: the largest u ** (1 / weight), u uniform and here a hash of seed and item).
+    per question stem; :func:`~modelsat_engine.aptitude.sampling.sample_test` draws from them.
 
     Args:
         rows: int64, model rows whose outcomes may be looked at: the seen training models and no others.
@@ -83,25 +82,12 @@ def build_test(
         raise DataError("an aptitude test is built from the outcomes of some models; give at least one row")
     weight = item_weights(data, rows)  # [Q]
     columns_of = _columns_by_task(data, weight)
-    enough = {
-        name: columns for name in keywords if len(columns := columns_of.get(_task_path(name), [])) >= items_per_task
+    ids = data.questions.id
+    pools = {
+        name: [PoolItem(str(ids[column]), float(weight[column])) for column in columns_of.get(_task_path(name), [])]
+        for name in keywords
     }
-    if len(enough) < num_tasks:
-        raise DataError(
-            f"only {len(enough)} of {len(keywords)} tasks have {items_per_task} usable items, {num_tasks} are "
-            "needed; ask for fewer tasks or items, or bring more outcomes"
-        )
-    chosen = sorted(enough, key=lambda name: (-float(weight[enough[name]].sum()), name))[:num_tasks]
-    tasks = []
-    for name in sorted(chosen):
-        ids = data.questions.id[enough[name]].tolist()
-        rank = {
-            item: np.log(max(share_of(seed, "item", item), 2.0**-64)) / weight[column]
-            for item, column in zip(ids, enough[name], strict=True)
-        }
-        items = sorted(ids, key=lambda item: (-rank[item], item))[:items_per_task]
-        tasks.append(AptitudeTask(name, tuple(keywords[name]), tuple(sorted(items))))
-    return AptitudeTest(tuple(tasks))
+    return sample_test(pools, keywords, seed=seed, num_tasks=num_tasks, items_per_task=items_per_task)
 
 
 def build_reference_test(data: OutcomeData, split_seed: int) -> AptitudeTest:
@@ -116,11 +102,7 @@ def item_weights(data: OutcomeData, rows: np.ndarray) -> np.ndarray:
     Returns:
         float64 ``[Q]``; 0 where fewer than half of the rows have an outcome, or all agree.
     """
-    outcomes = data.Y[rows]  # [rows, Q]
-    known = (outcomes >= 0).sum(0)
-    share = (outcomes == RIGHT).sum(0) / np.maximum(known, 1)
-    weight: np.ndarray = np.where(2 * known >= len(rows), share * (1 - share), 0.0)
-    return weight
+    return distinguishability(data.Y[rows])
 
 
 def profiles_from_outcomes(
