@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import io
@@ -9,11 +10,12 @@ import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 from modelsat_engine.errors import DataError, MissingExtraError
 
-MAX_FILE_BYTES = 2 << 30  # after decompression: a small gz must not fill the memory
+MAX_FILE_BYTES = 1 << 30  # read at once, after decompression: a small gz must not fill the memory
+MAX_LINE_BYTES = 1 << 28
 MAX_CSV_FIELD_BYTES = 1 << 26
 PARQUET_ROWS_AT_ONCE = 1024
 GZIP_MAGIC = b"\x1f\x8b"
@@ -56,13 +58,12 @@ def read_records(path: str | Path) -> Iterator[Record]:
     if kind == "parquet":
         yield from _parquet(path)
         return
-    content = read_bytes(path)
     if kind == "jsonl":
-        yield from _json_lines(path, content)
+        yield from _json_lines(path)
     elif kind == "json":
-        yield from _json_list(path, content)
+        yield from _json_list(path, read_bytes(path))
     else:
-        yield from _separated(path, content, "\t" if kind == "tsv" else ",")
+        yield from _separated(path, read_bytes(path), "\t" if kind == "tsv" else ",")
 
 
 def format_of(path: Path) -> str:
@@ -82,21 +83,39 @@ def read_bytes(path: Path) -> bytes:
     """The file's content, decompressed when it is gzipped, whatever it is called.
 
     Raises:
-        DataError: missing, a directory, unreadable, a broken gzip, or larger than 2 GiB.
+        DataError: missing, a directory, unreadable, a broken gzip, or larger than 1 GiB.
     """
+    with _opened(path) as stream:
+        content = stream.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        raise DataError(f"{path} holds more than {MAX_FILE_BYTES >> 30} GiB; split it, or make it jsonl")
+    return content
+
+
+def read_lines(path: Path) -> Iterator[bytes]:
+    """The file's lines with their ends, one at a time, decompressed when it is gzipped.
+
+    Raises:
+        DataError: as :func:`read_bytes`, or a line longer than 256 MiB.
+    """
+    with _opened(path) as stream:
+        while line := stream.readline(MAX_LINE_BYTES + 1):
+            if len(line) > MAX_LINE_BYTES:
+                raise DataError(f"{path}: a line is longer than {MAX_LINE_BYTES >> 20} MiB; is it jsonl at all?")
+            yield line
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
     try:
         with path.open("rb") as file:
             packed = file.read(2) == GZIP_MAGIC
             file.seek(0)
-            stream = gzip.GzipFile(fileobj=file) if packed else file
-            content = stream.read(MAX_FILE_BYTES + 1)
+            yield cast(IO[bytes], gzip.GzipFile(fileobj=file)) if packed else file
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path} is a damaged gzip file ({error}); fetch it again") from error
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
-    if len(content) > MAX_FILE_BYTES:
-        raise DataError(f"{path} holds more than {MAX_FILE_BYTES >> 30} GiB; split it")
-    return content
 
 
 def parse_json(text: str | bytes, where: str) -> Any:
@@ -115,8 +134,8 @@ def parse_json(text: str | bytes, where: str) -> Any:
         raise DataError(f"{where}: not valid JSON: {error}") from None
 
 
-def _json_lines(path: Path, content: bytes) -> Iterator[Record]:
-    for number, line in enumerate(content.split(b"\n"), start=1):
+def _json_lines(path: Path) -> Iterator[Record]:
+    for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue
         where = f"{path}, line {number}"

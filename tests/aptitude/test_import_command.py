@@ -145,5 +145,6 @@ def test_bad_usage_is_told(run: Run, tmp_path: Path) -> None:
     assert "does not exist" in run("aptitude", "import", "x.csv", "--name", "m").stderr
     assert "Examples:" in run("aptitude", "import", "--help").stdout
     (tmp_path / "r.csv").write_text("item,correct\nmmlu_pro/0,1\n")
+    assert "name one with -o" in run("aptitude", "import", "r.csv", "--name", "..").stderr
     nowhere = run("aptitude", "import", "r.csv", "--name", "m", "-o", "no/such/m.json")
     assert "is not a folder; make it first" in nowhere.stderr

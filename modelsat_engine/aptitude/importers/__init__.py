@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from modelsat_engine.aptitude.importers import helm, lm_eval, table
 from modelsat_engine.aptitude.importers.results import Results, existing
-from modelsat_engine.aptitude.records import FORMATS, read_bytes
+from modelsat_engine.aptitude.records import FORMATS, read_bytes, read_lines
 from modelsat_engine.errors import DataError
 
 RESULT_FORMATS = ("lm-eval", "helm", "csv")
@@ -23,6 +23,7 @@ def read_results(
     filter_name: str | None = None,
     model: str | None = None,
     content: bool = True,
+    progress: Callable[[float], None] | None = None,
 ) -> tuple[Results, str]:
     """(what some files and folders say about one model, the format they are in).
 
@@ -32,6 +33,7 @@ def read_results(
         metric, filter_name: for lm-eval and helm, which metric and answer filter count.
         model: for csv, whose rows to take.
         content: whether to compute content hashes of the questions.
+        progress: told the share of the files that are read, now and then.
 
     Raises:
         DataError: nothing to read, mixed formats, or what the format's reader refuses.
@@ -41,9 +43,10 @@ def read_results(
         raise DataError("no file of results was named")
     chosen = format_name or _common_format(files)
     if chosen == "lm-eval":
-        return lm_eval.read(files, metric=metric, filter_name=filter_name, content=content), chosen
+        read = lm_eval.read(files, metric=metric, filter_name=filter_name, content=content, progress=progress)
+        return read, chosen
     if chosen == "helm":
-        return helm.read(files, metric=metric, content=content), chosen
+        return helm.read(files, metric=metric, content=content, progress=progress), chosen
     if chosen == "csv":
         return table.read(files, model=model), chosen
     raise DataError(f"there is no result format {chosen!r}; choose from {', '.join(RESULT_FORMATS)}")
@@ -82,10 +85,9 @@ def _head(path: Path) -> Any:
     """The first JSON value of a file: its first line, or all of it; None when it holds none."""
     if path.suffix.lower() == ".parquet":
         return None
-    content = read_bytes(path)
-    line = content.lstrip(b"\xef\xbb\xbf \r\n\t").split(b"\n", 1)[0]
+    line = next((line for line in read_lines(path) if line.strip(b"\xef\xbb\xbf \r\n\t")), b"")
     first = _json_or_none(line)
-    return _json_or_none(content) if first is None else first
+    return _json_or_none(read_bytes(path)) if first is None and line.lstrip()[:1] in (b"{", b"[") else first
 
 
 def _json_or_none(content: bytes) -> Any:

@@ -10,7 +10,7 @@ outputs, which are graded here when there is no ``per_instance_stats.json`` and 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,13 @@ def looks_like(path: Path, head: Any) -> bool:
     return isinstance(head, dict) and "request_states" in head
 
 
-def read(paths: Iterable[str | Path], *, metric: str | None = None, content: bool = True) -> Results:
+def read(
+    paths: Iterable[str | Path],
+    *,
+    metric: str | None = None,
+    content: bool = True,
+    progress: Callable[[float], None] | None = None,
+) -> Results:
     """Everything in some runs.
 
     Args:
@@ -47,17 +53,22 @@ def read(paths: Iterable[str | Path], *, metric: str | None = None, content: boo
         metric: which statistic says whether an answer is right; default the first there is of
             chain_of_thought_correctness, exact_match, quasi_exact_match, prefix_exact_match.
         content: whether to compute content hashes, from ``instances.json``.
+        progress: told the share of the runs that are read.
 
     Raises:
         DataError: no such file, not of HELM, or a value that is no outcome; the message names file and entry.
     """
     results = Results()
+    files: list[Path] = []
     for path in existing(paths):
-        files = sorted(_runs(path)) if path.is_dir() else [path]
-        if not files:
+        inside = sorted(_runs(path)) if path.is_dir() else [path]
+        if not inside:
             raise DataError(f"{path} holds no {STATS} and no {STATE}")
-        for file in files:
-            results.extend(_run(file, metric, content))
+        files += inside
+    for done, file in enumerate(files, start=1):
+        results.extend(_run(file, metric, content))
+        if progress is not None:
+            progress(done / len(files))
     return results
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,12 @@ def looks_like(path: Path, head: Any) -> bool:
 
 
 def read(
-    paths: Iterable[str | Path], *, metric: str | None = None, filter_name: str | None = None, content: bool = True
+    paths: Iterable[str | Path],
+    *,
+    metric: str | None = None,
+    filter_name: str | None = None,
+    content: bool = True,
+    progress: Callable[[float], None] | None = None,
 ) -> Results:
     """Everything in some files and folders; of several runs of a task in one folder the latest.
 
@@ -53,6 +58,7 @@ def read(
             acc_norm.
         filter_name: which of the harness's answer filters counts; default the first in the file.
         content: whether to compute content hashes of the questions.
+        progress: told the share of the files that are read.
 
     Raises:
         DataError: no such file, not of the harness, or a value that is no outcome; the message names file and row.
@@ -74,10 +80,12 @@ def read(
         if len(latest) < len(inside):
             results.remarks.append(f"{len(inside) - len(latest)} files of earlier runs in {path} were left aside")
         files += latest
-    for path in files:
+    for done, path in enumerate(files, start=1):
         name = path.name.removesuffix(".gz")
         read_one = _results_file if name.endswith(".json") else _samples_file
         results.extend(read_one(path, metric, filter_name, content))
+        if progress is not None:
+            progress(done / len(files))
     return results
 
 

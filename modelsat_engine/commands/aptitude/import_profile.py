@@ -96,13 +96,14 @@ def command(
       modelsat aptitude import --format lm-eval samples_mmlu_pro_*.jsonl --name my-model --price 0.4
       modelsat aptitude import answers.csv --name my-model --notes "instruction-tuned" -o profiles/my-model.json
       modelsat aptitude import mmlu.json --name my-model --anchor qwen-mmlu.json=Qwen2.5-7B-Instruct
-      modelsat candidates add my-model.json --zoo zoo.json
+      modelsat candidates add my-model.json
     """
     from modelsat_engine.aptitude.files import write_json
     from modelsat_engine.aptitude.importers import read_results
     from modelsat_engine.aptitude.importers.conversion import Anchor, profile_from_results
     from modelsat_engine.aptitude.item_matching import ItemMatcher
     from modelsat_engine.aptitude.questions import load_questions
+    from modelsat_engine.commands.progress import ProgressBar
 
     if anchors and as_is:
         raise click.UsageError("--anchor and --as-is exclude each other")
@@ -122,9 +123,16 @@ def command(
             raise click.BadParameter(f"{pair!r} is not FILE=CANDIDATE", param_hint="--anchor")
         theirs, _ = read_results([file], metric=metric, filter_name=filter_name, content=False)
         anchored.append(Anchor(theirs, find_profile(candidate, bundle, zoo)))
-    results, used_format = read_results(
-        files, format_name, metric=metric, filter_name=filter_name, model=model, content=matcher.knows_content
-    )
+    with ProgressBar("reading results") as progress:
+        results, used_format = read_results(
+            files,
+            format_name,
+            metric=metric,
+            filter_name=filter_name,
+            model=model,
+            content=matcher.knows_content,
+            progress=progress.update,
+        )
     if results.protocol and results.protocol not in notes:
         notes = "; ".join(part for part in (notes.strip(), results.protocol) if part)
     profile, report = profile_from_results(
@@ -205,7 +213,7 @@ def _report(
             f"{report.items:,} answers to the test's own items; {len(report.tasks_from_accuracy)} tasks from an "
             "accuracy over other questions, each counted as no more answers than the test has for it."
         )
-    click.echo(f"Written to {path}; add it with: modelsat candidates add {path} --zoo zoo.json")
+    click.echo(f"Written to {path}; add it with: modelsat candidates add {path}")
 
 
 def _listed(names: list[str], most: int = 5) -> str:

@@ -102,7 +102,10 @@ def output_path(output: Path | None, name: str, overwrite: bool) -> Path:
     Raises:
         DataError: it exists and may not be replaced, or its folder does not exist.
     """
-    path = output or Path(re.sub(r"[^\w.@+-]+", "_", name).strip("._") + ".json")
+    stem = re.sub(r"[^\w.@+-]+", "_", name).strip("._")
+    if output is None and not stem:
+        raise DataError(f"no file can be called after {name!r}; name one with -o")
+    path = output or Path(f"{stem}.json")
     if path.is_dir():
         raise DataError(f"{path} is a folder; name a file")
     if path.exists() and not overwrite:
