@@ -15,7 +15,8 @@ from modelsat_engine.kernels.specialization import Specialization
 from modelsat_engine.model.network import ModelSatNetwork
 from modelsat_engine.runtime.candidate_table import CandidateTable
 from modelsat_engine.runtime.executors import PackedBatch
-from modelsat_engine.runtime.executors.cuda_forward import Bucket, Buffers, Forward
+from modelsat_engine.runtime.executors.cuda_buckets import Bucket, write_inputs
+from modelsat_engine.runtime.executors.cuda_forward import Buffers, Forward
 from modelsat_engine.runtime.executors.cuda_weights import DeviceCandidates, read_weights
 from tests.runtime.native_bundle import (
     POSITIONS,
@@ -47,13 +48,8 @@ def forward_scores(
     for buffer in (buffers.state, buffers.projected, buffers.attended, buffers.branch, buffers.wide):
         buffer.fill_(leftovers)
     forward = Forward(weights, candidates, buffers, bucket, POSITIONS)
-    batch, tokens = PackedBatch.pack(instructions), bucket.tokens
-    used = len(batch.token_ids)
-    forward.inputs[:used] = torch.from_numpy(batch.token_ids)
-    positions = np.concatenate([np.arange(length) for length in batch.lengths])
-    forward.inputs[tokens : tokens + used] = torch.from_numpy(positions)
-    forward.inputs[2 * tokens :] = used
-    forward.inputs[2 * tokens : 2 * tokens + len(batch) + 1] = torch.from_numpy(batch.cu_seqlens)
+    batch = PackedBatch.pack(instructions)
+    write_inputs(batch, bucket, forward.inputs.numpy())
     forward.run()
     return forward.probability[: len(batch), : len(table)].numpy().copy()
 

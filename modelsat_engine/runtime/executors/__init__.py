@@ -112,13 +112,32 @@ def _create_onnxruntime(bundle: Bundle, threads: int) -> Executor:
     return OnnxRuntimeExecutor(bundle, threads)
 
 
+def _cuda_reason() -> str | None:
+    from modelsat_engine.runtime.executors.cuda_device import unavailable_reason
+
+    return unavailable_reason()
+
+
+def _cuda_unsupported(bundle: Bundle) -> str | None:
+    from modelsat_engine.runtime.executors.cuda import unsupported_reason
+
+    return unsupported_reason(bundle)
+
+
+def _create_cuda(bundle: Bundle, threads: int) -> Executor:
+    from modelsat_engine.runtime.executors.cuda import CudaExecutor
+
+    return CudaExecutor(bundle, threads)
+
+
 # Best first: "auto" takes the first that can be used here and for the bundle. A new executor is one file and one line.
 _KINDS: dict[str, _Kind] = {
     "native": _Kind(_native_reason, _create_native, _native_unsupported),
     "onnxruntime": _Kind(_onnxruntime_reason, _create_onnxruntime),
+    "cuda": _Kind(_cuda_reason, _create_cuda, _cuda_unsupported),  # last until it is measured: by name only
 }
 _NOT_IN_THIS_VERSION = "this version has no such executor; use executor='onnxruntime'"
-_LATER = ("cuda", "tensorrt")
+_LATER = ("tensorrt",)
 
 
 def available_executors() -> dict[str, str | None]:

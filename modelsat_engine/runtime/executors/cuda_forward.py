@@ -5,8 +5,6 @@ It runs on CUDA tensors, where it may be captured into a graph, and in Triton's 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -17,21 +15,8 @@ from modelsat_engine.kernels.mean_pool.launch import mean_pool
 from modelsat_engine.kernels.prefix_attention.launch import prefix_attention
 from modelsat_engine.kernels.residual_layer_norm.launch import residual_layer_norm
 from modelsat_engine.kernels.scoring_head.launch import scoring_head
+from modelsat_engine.runtime.executors.cuda_buckets import Bucket
 from modelsat_engine.runtime.executors.cuda_weights import DeviceCandidates, Layer, Weights
-
-
-@dataclass(frozen=True, order=True)
-class Bucket:
-    """Upper bounds of what one pass may hold. What is padded up to them changes no result.
-
-    Attributes:
-        requests: instructions. tokens: of all of them together.
-        candidates: of the zoo.
-    """
-
-    requests: int
-    tokens: int
-    candidates: int
 
 
 class Buffers:
@@ -45,7 +30,7 @@ class Buffers:
         def zeros(*shape: int, dtype: torch.dtype = weights.dtype) -> Tensor:
             return torch.zeros(shape, dtype=dtype, device=weights.device)
 
-        self.inputs = zeros(2 * largest.tokens + requests + 1, dtype=torch.int32)
+        self.inputs = zeros(largest.inputs, dtype=torch.int32)
         # zeros, so that padding rows hold numbers from the start
         self.state = zeros(rows, width)
         self.projected = zeros(rows, 3 * width)
@@ -75,7 +60,7 @@ class Forward:
         self._config, self._bucket, self._longest = config, bucket, longest
         tokens, self._per_request = bucket.tokens, bucket.candidates * config.views
         self._rows = tokens + bucket.requests * self._per_request
-        self.inputs = buffers.inputs[: 2 * tokens + bucket.requests + 1]
+        self.inputs = buffers.inputs[: bucket.inputs]
         self._token_ids, self._positions = self.inputs[:tokens], self.inputs[tokens : 2 * tokens]
         self._cu_seqlens = self.inputs[2 * tokens :]
         self.probability = buffers.probability[: bucket.requests * bucket.candidates].view(bucket.requests, -1)
