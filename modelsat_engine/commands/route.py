@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from modelsat_engine.runtime.engine import RoutingDecision
     from modelsat_engine.runtime.policies import Policy
 
+# Up to a fifth of the test, choices by a profile are clearly worse than by a whole one: docs/onboarding.md
+THIN_SHARE = 0.2
+
 
 @click.command("route", short_help="Say who should answer one instruction, and how likely each is to be right.")
 @click.argument("instruction", required=False)
@@ -31,6 +34,14 @@ if TYPE_CHECKING:
     help='Read OpenAI chat messages from a JSON file: a list, or {"messages": [...]}.',
 )
 @policy_options
+@click.option(
+    "--interval",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.9,
+    show_default=True,
+    metavar="SHARE",
+    help="How sure the ranges of P(Yes) are; 0 leaves them out.",
+)
 @engine_options
 @json_option
 def command(
@@ -41,6 +52,7 @@ def command(
     threshold: float | None,
     usd_value: float | None,
     tokens_per_request: float | None,
+    interval: float,
     bundle: Path | None,
     zoo: Path | None,
     candidates: tuple[str, ...],
@@ -51,6 +63,9 @@ def command(
     """Predict for every candidate how likely it is to answer INSTRUCTION correctly, and choose one.
 
     INSTRUCTION is the prompt as the candidates would get it; '-' reads it from stdin.
+
+    The range beside P(Yes) is where P would lie if the candidate's accuracy on every task of the aptitude test were
+    known exactly: wide for a candidate of few answers, and no word on the router's own errors.
 
     \b
     Examples:
@@ -68,12 +83,16 @@ def command(
     opened = Bundle.load(bundle)
     found = read_zoo(opened, zoo)
     with engine_over(opened, found, candidates, executor, threads) as engine:
-        decision = engine.route(text, policy=policy)
+        if interval:
+            engine.candidates.wide(engine.candidates.bound)  # once a zoo, so it is no part of the time shown
+        decision = engine.route(text, policy=policy, interval=interval or None)
         profiles = engine.candidates.profiles
+    items = len(opened.aptitude_test.item_ids)
     if as_json:
-        print_json({**as_record(decision), "zoo": found.label})
+        answers = {profile.name: sum(profile.total.values()) for profile in profiles}
+        print_json({**as_record(decision), "aptitude_items": items, "aptitude_answers": answers, "zoo": found.label})
     else:
-        _print_table(decision, policy, profiles)
+        _print_table(decision, policy, profiles, items)
 
 
 def as_record(decision: RoutingDecision) -> dict[str, Any]:
@@ -82,6 +101,8 @@ def as_record(decision: RoutingDecision) -> dict[str, Any]:
         **decision.to_json(),
         "probability": round(decision.probability, 7),
         "probabilities": {name: round(value, 7) for name, value in decision.probabilities.items()},
+        "intervals": decision.intervals
+        and {name: [round(end, 7) for end in ends] for name, ends in decision.intervals.items()},
     }
 
 
@@ -133,30 +154,46 @@ def _not_empty(text: str, source: str) -> str:
     return text
 
 
-def _print_table(decision: RoutingDecision, policy: Policy, profiles: Sequence[CapabilityProfile]) -> None:
+def _print_table(decision: RoutingDecision, policy: Policy, profiles: Sequence[CapabilityProfile], items: int) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    prices = {profile.name: profile.usd_per_million_tokens for profile in profiles}
+    by_name = {profile.name: profile for profile in profiles}
+    words = {name: _thinness(profile, items) for name, profile in by_name.items()}
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
     table.add_column("candidate", no_wrap=True)
     table.add_column("P(Yes)", justify="right")
+    if decision.interval is not None:
+        table.add_column(f"{100 * decision.interval:.4g} % range", justify="right", no_wrap=True)
     table.add_column("")
     table.add_column("$/M tokens", justify="right")
+    if any(words.values()):
+        table.add_column("profile", no_wrap=True)
     for name, probability in sorted(decision.probabilities.items(), key=lambda item: (-item[1], item[0])):
         chosen = name == decision.candidate
-        table.add_row(
-            mark() if chosen else "",
-            Text(one_line(name)),
-            f"{probability:.3f}",
+        cells: list[str | Text] = [mark() if chosen else "", Text(one_line(name)), f"{probability:.3f}"]
+        if decision.intervals is not None:
+            cells.append("{:.2f} to {:.2f}".format(*decision.intervals[name]))
+        cells += [
             Text(bar(probability, 20), style="green" if chosen else "cyan"),
-            price(prices.get(name)),
-            style="bold" if chosen else "",
-        )
+            price(by_name[name].usd_per_million_tokens),
+        ]
+        if any(words.values()):
+            cells.append(words[name])
+        table.add_row(*cells, style="bold" if chosen else "")
     out = console()
     out.print(table)
     out.print(Text("\n" + _footer(decision, policy), style="dim"))
+
+
+def _thinness(profile: CapabilityProfile, items: int) -> str:
+    """What a person should know of a profile that is not complete; "" of one that is."""
+    answers = sum(profile.total.values())
+    if answers >= items:
+        return ""
+    word = "thin: " if answers < items * THIN_SHARE else ""
+    return f"{word}{answers:,} of {items:,} answers"
 
 
 def _footer(decision: RoutingDecision, policy: Policy) -> str:

@@ -24,6 +24,10 @@ KEYS = {
     "instruction_tokens",
     "ignored_parts",
     "zoo",
+    "interval",
+    "intervals",
+    "aptitude_items",
+    "aptitude_answers",
 }
 
 
@@ -52,6 +56,41 @@ def test_the_table_is_sorted_by_probability_and_marks_the_choice(run: Run) -> No
     assert f"${(int(expected[0][-1]) + 1) / 4:.2f}" in lines[0]
     assert "policy highest" in result.stdout
     assert "tiny@" in result.stdout
+
+
+def test_ranges_are_shown_and_can_be_left_out(run: Run) -> None:
+    answer = json.loads(run("route", QUESTION, "--json").stdout)
+    assert answer["interval"] == 0.9
+    for name, (low, high) in answer["intervals"].items():
+        assert 0 <= low <= answer["probabilities"][name] <= high <= 1
+        assert low < high
+    narrow = json.loads(run("route", QUESTION, "--json", "--interval", "0.5").stdout)
+    assert narrow["probabilities"] == answer["probabilities"]
+    for name, (low, high) in narrow["intervals"].items():
+        assert answer["intervals"][name][0] < low < high < answer["intervals"][name][1]
+    table = run("route", QUESTION).stdout
+    assert "90 % range" in table
+    low, high = answer["intervals"]["model-1"]
+    assert f"{low:.2f} to {high:.2f}" in next(line for line in table.splitlines() if "model-1" in line)
+    without = json.loads(run("route", QUESTION, "--json", "--interval", "0").stdout)
+    assert (without["interval"], without["intervals"]) == (None, None)
+    assert "range" not in run("route", QUESTION, "--interval", "0").stdout
+    for wrong in ("1", "-0.1", "sure"):
+        assert run("route", QUESTION, "--interval", wrong).exit_code == 2
+
+
+def test_a_thin_profile_is_called_thin(run: Run, tmp_path: Path) -> None:
+    assert " answers" not in run("route", QUESTION).stdout, "nothing to say of complete ones"
+    for name, tasks in (("half", {"chess": 4, "drama": 4, "ethics": 2}), ("thin", {"chess": 3})):
+        value = {"name": name, "correct": dict.fromkeys(tasks, 2), "total": tasks}
+        (tmp_path / f"{name}.json").write_text(json.dumps(value))
+        assert run("candidates", "add", f"{name}.json").exit_code == 0
+    lines = run("route", QUESTION).stdout.splitlines()
+    assert next(line for line in lines if " half " in line).rstrip().endswith("  10 of 20 answers")
+    assert next(line for line in lines if " thin " in line).rstrip().endswith("thin: 3 of 20 answers")
+    answer = json.loads(run("route", QUESTION, "--json").stdout)
+    assert answer["aptitude_items"] == 20
+    assert answer["aptitude_answers"] == {"model-0": 20, "model-1": 20, "model-2": 20, "half": 10, "thin": 3}
 
 
 def test_every_way_to_give_an_instruction_gives_the_same_answer(run: Run, tmp_path: Path) -> None:
