@@ -80,6 +80,18 @@ def test_counts_that_say_more_than_the_answers_are_not_taken_for_pairs() -> None
     assert comparison.overall.method == STRATIFIED
 
 
+def test_only_the_same_items_are_pairs() -> None:
+    a, b = taken("a", 0.6, 1), taken("b", 0.5, 2)
+    fewer = CapabilityProfile.from_answers(
+        "fewer", TEST, {item: right for item, right in (a.answers or {}).items() if not item.endswith("7")}
+    )
+    assert {task.method for task in compare(fewer, b, TEST).tasks} == {INDEPENDENT}
+    assert {task.method for task in compare(fewer, fewer, TEST).tasks} == {PAIRED}
+    more = CapabilityProfile.from_json({**fewer.to_json(), "total": dict.fromkeys(a.total, 20)})
+    for pair in ((fewer, more), (more, fewer)):
+        assert {task.method for task in compare(*pair, TEST).tasks} == {INDEPENDENT}, "other counts than answers"
+
+
 def test_only_tasks_with_answers_on_both_sides_count() -> None:
     a, b = taken("a", 0.6, 1), bare(taken("b", 0.5, 2))
     value = b.to_json()

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from modelsat_engine.aptitude import AptitudeTask, AptitudeTest
 from modelsat_engine.aptitude.construction import build_test_from_questions
 from modelsat_engine.aptitude.keyword_extraction import describe_tasks, extract_keywords
 from modelsat_engine.aptitude.outcome_table import OutcomeTable
@@ -179,6 +180,13 @@ def test_items_answered_by_a_coin_do_not_discriminate() -> None:
     assert halves[1].discrimination is not None
     assert halves[0].discrimination > 0.4 > 0.2 > abs(halves[1].discrimination)
     assert (halves[0].reliability or 0) > 0.9
+
+
+def test_an_item_is_not_compared_with_itself() -> None:
+    outcomes = table()
+    task = AptitudeTask("two", ("w",), outcomes.items[1:3])
+    row = measure_test(AptitudeTest((task,)), outcomes).tasks[0]
+    assert row.discrimination == pytest.approx(float(np.corrcoef(outcomes.Y[:, 1:3].T)[0, 1]))
 
 
 def test_the_shift_is_between_the_tests_items_and_the_tasks_others() -> None:

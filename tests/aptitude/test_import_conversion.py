@@ -221,5 +221,8 @@ def test_an_uncertain_step_leaves_fewer_answers() -> None:
     assert wild.between > 1
     assert wild.carry(Counts(100, 150), 20).total < steady.carry(Counts(100, 150), 20).total <= 20
     assert steady.carry(Counts(2, 3), 20).total <= 3, "three answers stay three answers"
+    many = step_between([(Counts(100, 150), Counts(c, 20)) for c in (1, 19) * 3000])
+    assert many.variance < 0.01
+    assert many.carry(Counts(10**5, 10**6), 20).total <= 4, "a step that varies by task is unknown for the next one"
     with pytest.raises(DataError, match="at least two"):
         step_between([(Counts(1, 2), Counts(1, 2))])
