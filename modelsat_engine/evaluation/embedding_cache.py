@@ -5,8 +5,9 @@ depends on nothing but the texts and the trunk. Files hold digests and vectors, 
 
     <cache>/modelsat-engine/embeddings/<trunk>/<part>.npz      digest uint8 [n, 16], embedding float32 [n, D]
 
-``<cache>`` is MODELSAT_CACHE, else XDG_CACHE_HOME, else ``~/.cache``. Folders of the trunks used longest ago go first
-when all of them together exceed MAX_BYTES. A cache that cannot be read or written is as good as none.
+``<cache>`` is MODELSAT_CACHE (``off`` for none), else XDG_CACHE_HOME, else ``~/.cache``. Folders of the trunks used
+longest ago go first when all of them together exceed MAX_BYTES. A cache that cannot be read or written is as good as
+none.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
+from modelsat_engine import user_files
 from modelsat_engine.evaluation.router import Share, instruction_embeddings
 from modelsat_engine.export.bundle import Bundle
 
@@ -54,6 +56,8 @@ def cached_embeddings(
         BundleError: router.onnx has no output ``instruction_embedding``.
     """
     root = cache_directory() if directory is None else directory
+    if root is None:
+        return embed(bundle, texts, threads=threads, progress=progress)
     folder = root / trunk_key(bundle)
     digests = [hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).digest()[:16] for text in texts]
     known = _read(folder)
@@ -79,12 +83,9 @@ def cached_embeddings(
     return np.stack([known[digest] for digest in digests]).astype(np.float32, copy=False)
 
 
-def cache_directory() -> Path:
-    """Where embeddings are kept for this user; it need not exist."""
-    home = os.environ.get("MODELSAT_CACHE") or os.environ.get("XDG_CACHE_HOME")
-    with contextlib.suppress(RuntimeError):  # a user without a home directory
-        return (Path(home) if home else Path.home() / ".cache") / "modelsat-engine" / "embeddings"
-    return Path(tempfile.gettempdir()) / "modelsat-engine" / "embeddings"
+def cache_directory() -> Path | None:
+    """Where embeddings are kept for this user; it need not exist. None when nothing is kept."""
+    return user_files.cache_directory("embeddings")
 
 
 def trunk_key(bundle: Bundle) -> str:

@@ -127,3 +127,13 @@ def test_the_directory_follows_the_environment(monkeypatch: pytest.MonkeyPatch, 
     assert cache_directory() == tmp_path / "xdg" / "modelsat-engine" / "embeddings"
     monkeypatch.setenv("MODELSAT_CACHE", str(tmp_path / "own"))
     assert cache_directory() == tmp_path / "own" / "modelsat-engine" / "embeddings"
+    monkeypatch.setenv("MODELSAT_CACHE", "off")
+    assert cache_directory() is None
+
+
+def test_switched_off_it_keeps_nothing(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODELSAT_CACHE", "off")
+    for _ in range(2):
+        embed = Embedder()
+        assert len(cached_embeddings(bundle, ["one", "another"], embed=embed)) == 2
+        assert len(embed.seen) == 2
