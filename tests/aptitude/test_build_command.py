@@ -66,7 +66,7 @@ def test_the_table_says_what_a_person_must_know(run: Run, files: Path) -> None:
     assert "drawn uniformly" in uniform.stdout
     assert "at most" in uniform.stdout
     assert "no outcomes were given" in uniform.stderr
-    assert "keywords of 1 tasks were not used" in uniform.stderr
+    assert "keywords that were not used: 1" in uniform.stderr
 
 
 def test_a_built_test_takes_results_by_content_and_by_task(run: Run, files: Path) -> None:

@@ -57,7 +57,7 @@ def test_a_profile_is_written_whole_and_not_over_another(run: Run, tmp_path: Pat
     first = run(*arguments, "--notes", "instruction-tuned", "--price", "0.5")
     assert first.exit_code == 0, first.stderr
     assert "50.0% of 2 answers (15 make the whole test), 1 of 3 tasks, from csv" in first.stdout
-    assert "2 of 3 tasks have no result and stay unknown" in first.stderr
+    assert "no result for 2 of 3 tasks, which stay unknown" in first.stderr
     profile = CapabilityProfile.from_json(json.loads((tmp_path / "org_my_model.json").read_text()))
     assert (profile.name, profile.notes, profile.usd_per_million_tokens) == ("org/my model", "instruction-tuned", 0.5)
     again = run(*arguments)

@@ -73,7 +73,8 @@ def read(
 
 
 def _runs(path: Path) -> Iterator[Path]:
-    for file in path.rglob("*.json*"):
+    """The files that hold a run's answers, in a run's folder, a suite's, or the one of all suites."""
+    for file in (file for depth in ("", "*/", "*/*/") for file in path.glob(f"{depth}*.json*")):
         name = file.name.removesuffix(".gz")
         if name == STATS or (name == STATE and _beside(file, STATS) is None):
             yield file

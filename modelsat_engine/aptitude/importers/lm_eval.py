@@ -90,8 +90,10 @@ def read(
 
 
 def _folder(path: Path) -> Iterable[Path]:
+    """The harness's files in a model's folder, or in the folder above, which holds one for each model."""
     for pattern in ("results_*.json", "samples_*.jsonl", "samples_*.jsonl.gz"):
-        yield from path.rglob(pattern)
+        yield from path.glob(pattern)
+        yield from path.glob(f"*/{pattern}")
 
 
 def _latest(files: list[Path]) -> list[Path]:

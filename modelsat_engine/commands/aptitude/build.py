@@ -123,7 +123,7 @@ def command(
         warn("no outcomes were given: tasks and items are drawn uniformly, and nothing is known of how well they tell")
     if given and (unused := sorted(given.keys() - set(built.test.task_names))):
         shown = ", ".join(unused[:4]) + (" ..." if len(unused) > 4 else "")
-        warn(f"keywords of {len(unused)} tasks were not used ({shown})")
+        warn(f"keywords that were not used: {len(unused)} ({shown})")
     if as_json:
         print_json(_summary(built, output, seed))
     else:

@@ -178,15 +178,15 @@ def _report(
     total = sum(profile.total.values())
     if report.missing_tasks:
         warn(
-            f"{len(report.missing_tasks)} of {len(test.tasks)} tasks have no result and stay unknown: "
+            f"no result for {len(report.missing_tasks)} of {len(test.tasks)} tasks, which stay unknown: "
             f"{_listed(report.missing_tasks)}"
         )
     if report.unknown_tasks:
-        warn(f"{len(report.unknown_tasks)} tasks of the results are not in the test: {_listed(report.unknown_tasks)}")
+        warn(f"not in the test, of the results: {_listed(report.unknown_tasks)}")
     if report.content_differs:
-        warn(f"{report.content_differs:,} answers have an id of the test but another question, and do not count")
+        warn(f"answers with an id of the test, but to another question, do not count: {report.content_differs:,}")
     if report.duplicates:
-        warn(f"{report.duplicates:,} results came more than once and count once")
+        warn(f"results that came more than once count once: {report.duplicates:,}")
     for remark in report.remarks:
         warn(remark)
     if as_json:
@@ -210,8 +210,8 @@ def _report(
     )
     if report.tasks_from_accuracy:
         click.echo(
-            f"{report.items:,} answers to the test's own items; {len(report.tasks_from_accuracy)} tasks from an "
-            "accuracy over other questions, each counted as no more answers than the test has for it."
+            f"Answers to the test's own items: {report.items:,}. Tasks known from an accuracy over other questions: "
+            f"{len(report.tasks_from_accuracy)}; each counts as no more answers than the test has for it."
         )
     click.echo(f"Written to {path}; add it with: modelsat candidates add {path}")
 
