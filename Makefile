@@ -139,12 +139,28 @@ bench: $(VENV)/.dev $(VENV)/.native ## Run the C++ benchmarks and every script i
 	@[ ! -x $(CPP_BENCHMARKS) ] || $(CPP_BENCHMARKS)
 	@for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script; done
 
+# Where gpu-check leaves its report
+OUT ?= build/gpu-check
+# Tests side by side where pytest-xdist is there: most of their time is compilation
+GPU_JOBS = $$($(PYTHON) -c 'import importlib.util as i; print("-n 8" if i.find_spec("xdist") else "")')
+
 .PHONY: gpu-check
-gpu-check: ## Run the tests that need an NVIDIA GPU
-	@[ -d tests/gpu ] || { echo "error: nothing to check, this version has no test in tests/gpu"; exit 1; }
-	@command -v nvidia-smi >/dev/null && nvidia-smi -L | grep -q GPU || { echo "error: no NVIDIA GPU in sight (nvidia-smi -L)"; exit 1; }
-	@$(MAKE) --no-print-directory $(VENV)/.dev
-	$(BIN)/pytest tests/gpu $(PYTEST_ARGS)
+gpu-check: ## Test and measure on this machine's NVIDIA GPU, with the PyTorch that PYTHON has (no download)
+	@command -v nvidia-smi >/dev/null && nvidia-smi -L | grep GPU || { echo "error: no NVIDIA GPU in sight (nvidia-smi -L)"; exit 1; }
+	@for package in torch triton pybind11 pytest; do $(PYTHON) -c "import $$package" || \
+	  { echo "error: $(PYTHON) has no $$package; name another with: make gpu-check PYTHON=/path/to/python3"; exit 1; }; done
+	@mkdir -p $(OUT)
+	$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation --no-index --editable .
+	@failed=0; \
+	MODELSAT_TEST_DEVICE=cuda $(PYTHON) -m pytest tests/gpu tests/kernels $(GPU_JOBS) $(PYTEST_ARGS) 2>&1 | tee $(OUT)/tests.txt || failed=1; \
+	$(PYTHON) benchmarks/gpu.py --json $(OUT)/gpu.json 2>&1 | tee $(OUT)/gpu.txt || failed=1; \
+	echo "report: $(OUT)"; exit $$failed
+
+.PHONY: kernels tune
+kernels: $(VENV)/.dev ## Compile every GPU kernel for sm_80, sm_90 and sm_100, without a GPU
+	$(BIN)/python -m modelsat_engine.kernels.aot
+tune: ## Measure tiles on this machine's NVIDIA GPU and write kernels/configs/table.json anew
+	$(PYTHON) -m modelsat_engine.kernels.tune
 
 .PHONY: clean
 clean: ## Remove the environment, what was built, and the caches

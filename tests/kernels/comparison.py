@@ -29,10 +29,10 @@ class GuardedOutput:
         rows: the part to write to, NaN all over, contiguous.
     """
 
-    def __init__(self, *shape: int, dtype: torch.dtype, device: torch.device | str = "cpu") -> None:
+    def __init__(self, *shape: int, dtype: torch.dtype) -> None:
         count = torch.Size(shape).numel()
         guard = _GUARD_ROWS * (shape[-1] if shape else 1)
-        self._all = torch.full((count + 2 * guard,), _GUARD, dtype=dtype, device=device)
+        self._all = torch.full((count + 2 * guard,), _GUARD, dtype=dtype)
         self._guards = [self._all[:guard], self._all[guard + count :]]
         self.rows = self._all[guard : guard + count].view(shape)
         if dtype.is_floating_point:
@@ -44,7 +44,7 @@ class GuardedOutput:
         """Every element is finite and near the fp64 reference, and nothing beside them was written."""
         assert self.rows.isfinite().all(), "the kernel left elements unwritten, or computed no number"
         spread = reference.std(correction=0).clamp(min=1e-3) if reference.numel() > 1 else reference.abs()
-        error = (self.rows.double().cpu() - reference.cpu()).abs().max() / (spread + reference.abs().max()).cpu()
+        error = (self.rows.double() - reference).abs().max() / (spread + reference.abs().max())
         assert error <= tolerance, f"largest error {error:.2e} of the spread, allowed {tolerance:.0e}"
         self.check_guards()
 

@@ -1,4 +1,4 @@
-"""Kernels run in Triton's interpreter here: Triton reads the variable when it is imported, so it is set first."""
+"""Kernels run in Triton's interpreter here, or, with MODELSAT_TEST_DEVICE=cuda, compiled on the first GPU."""
 
 from __future__ import annotations
 
@@ -10,15 +10,23 @@ from typing import Any
 
 import pytest
 
-if "triton" in sys.modules and os.environ.get("TRITON_INTERPRET") != "1":
-    raise RuntimeError("triton was imported before tests/kernels could ask for its interpreter; run the folder alone")
-os.environ["TRITON_INTERPRET"] = "1"
-pytest.importorskip("triton", minversion="3.7.1", reason="older interpreters do not run with NumPy 2.4")
+ON_GPU = os.environ.get("MODELSAT_TEST_DEVICE") == "cuda"
+if ON_GPU:
+    collect_ignore = ["test_aot.py", "test_cuda_forward.py"]  # these need no GPU, and the second one no compiler
+else:
+    # Triton reads the variable when it is imported, so it is set first
+    if "triton" in sys.modules and os.environ.get("TRITON_INTERPRET") != "1":
+        raise RuntimeError("triton was imported before tests/kernels could ask for its interpreter; run it alone")
+    os.environ["TRITON_INTERPRET"] = "1"
+    pytest.importorskip("triton", minversion="3.7.1", reason="older interpreters do not run with NumPy 2.4")
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _bfloat16_products() -> Iterator[None]:
     """The interpreter keeps bfloat16 as 16-bit integers and multiplies those; here it multiplies the numbers."""
+    if ON_GPU:
+        yield
+        return
     import numpy as np
     import triton.language as tl
     from triton.runtime import interpreter
@@ -37,6 +45,16 @@ def _bfloat16_products() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(builder, "create_dot", create_dot)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _device() -> Iterator[None]:
+    """Every tensor of a test is made where its kernels run."""
+    import torch
+
+    torch.set_default_device("cuda" if ON_GPU else None)
+    yield
+    torch.set_default_device(None)
 
 
 @pytest.fixture

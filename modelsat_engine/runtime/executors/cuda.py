@@ -92,7 +92,7 @@ class CudaExecutor:
                     return self._passes.score(batch, table)
                 except ModelSatError:
                     raise
-                except (RuntimeError, MemoryError) as error:  # PyTorch's errors of the device are RuntimeErrors
+                except Exception as error:  # PyTorch, Triton and the driver each raise classes of their own
                     self._fall_back(error)
         if self._fallback is None:
             raise ExecutorError("the executor is closed")
@@ -172,7 +172,7 @@ def _open(bundle: Bundle, limits: ExecutorLimits) -> Passes:
         passes.warm(max(1, len(bundle.zoo)))
     except ModelSatError:
         raise
-    except (RuntimeError, MemoryError) as error:
+    except Exception as error:  # PyTorch, Triton and the driver each raise classes of their own
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ExecutorError(f"the GPU cannot take {bundle.label}: {reason}; use executor='native'") from error
     return passes
