@@ -24,6 +24,8 @@ from modelsat_engine.aptitude.test import AptitudeTest
 
 #: Draws for each candidate; half of them mirror the other half.
 DRAWS = 16
+#: What a task's prior is worth in answers where a router does not say; its encoders shrink profiles by as much.
+PRIOR_STRENGTH = 8.0
 _NEWTON_STEPS = 12
 
 

@@ -19,14 +19,13 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from modelsat_engine.aptitude import CapabilityProfile
-from modelsat_engine.aptitude.uncertainty import TaskPrior, draw_profiles
+from modelsat_engine.aptitude.uncertainty import PRIOR_STRENGTH, TaskPrior, draw_profiles
 from modelsat_engine.errors import OptionError
 from modelsat_engine.export.bundle import Bundle
 from modelsat_engine.runtime.candidate_table import CandidateTable, EncodedCandidates
 from modelsat_engine.runtime.capability import CapabilityEncoder
 from modelsat_engine.runtime.dispatch import BoundTable
 
-_PRIOR_STRENGTH = 8.0  # where router.json names none
 _SMALLEST = 1e-6  # keeps logits finite
 
 
@@ -108,7 +107,7 @@ def task_prior(bundle: Bundle) -> TaskPrior:
     """What the router knows of its test: from its weights where they say, else from the zoo that it ships."""
     from safetensors import safe_open
 
-    strength = float(bundle.config["capability_encoder"].get("prior_strength", _PRIOR_STRENGTH))
+    strength = float(bundle.config["capability_encoder"].get("prior_strength", PRIOR_STRENGTH))
     with safe_open(bundle.file("weights.safetensors"), "np") as weights:
         if {"capability.offsets", "capability.center"} <= set(weights.keys()):
             offsets = weights.get_tensor("capability.offsets").astype(np.float64)

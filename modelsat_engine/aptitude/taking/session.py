@@ -8,7 +8,7 @@ import datetime
 import random
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,6 +59,7 @@ class Outcome:
         failed: ids of items that brought none in this run, with the reason.
         stopped: why the run ended early, in one line; None when it came to its end.
         interrupted: it was ended by the user.
+        certain: it ended early because what was answered is enough.
         seconds: how long it took.
     """
 
@@ -66,6 +67,7 @@ class Outcome:
     failed: dict[str, str] = field(default_factory=dict)
     stopped: str | None = None
     interrupted: bool = False
+    certain: bool = False
     seconds: float = 0.0
 
 
@@ -75,6 +77,7 @@ class Session:
     Args:
         items: the questions, in the order to ask them.
         log: opened; its answers are counted and not asked again.
+        enough: asked before every question, with what is graded so far, whether that will do.
         tell: called after every answer, and with a note when the run waits.
 
     Raises:
@@ -92,6 +95,7 @@ class Session:
         effort: Effort | None = None,
         usd_per_million_tokens: float | None = None,
         rng: random.Random | None = None,
+        enough: Callable[[Mapping[str, bool]], bool] = lambda graded: False,
         tell: Callable[[str], None] = lambda note: None,
     ) -> None:
         self.items = items
@@ -101,6 +105,7 @@ class Session:
         self._log = log
         self._clock = clock
         self._rng = rng or random.Random()
+        self._enough = enough
         self.tell = tell
         self._pacer = Pacer(clock, self._rng, self.effort.requests_per_minute)
         self._failures_in_a_row = 0
@@ -115,8 +120,8 @@ class Session:
         self._started_s = self._clock.now_s()
         with _interrupts(asyncio.current_task()):
             try:
-                if self._left:
-                    await self._item(self._left.popleft())  # alone, so that a wrong setting is met once
+                if item := self._next():
+                    await self._item(item)  # alone, so that a wrong setting is met once
                 await self._crowd()
             except Failure as failure:
                 self.outcome.stopped = failure.message
@@ -146,8 +151,15 @@ class Session:
             await asyncio.gather(*workers, return_exceptions=True)
 
     async def _work(self) -> None:
-        while self._left:
-            await self._item(self._left.popleft())
+        while item := self._next():
+            await self._item(item)
+
+    def _next(self) -> Item | None:
+        """The item to ask now; None when all are asked, or enough of them are graded."""
+        if not self._left:
+            return None
+        self.outcome.certain = self._enough(self.tally.graded)
+        return None if self.outcome.certain else self._left.popleft()
 
     async def _item(self, item: Item) -> None:
         """Ask an item until it is decided: once, or rotation after rotation while all are right."""
@@ -210,7 +222,8 @@ class Session:
                     raise Hopeless(
                         f"{failure.message}, and asks to wait {wait_s:,.0f} s, longer than --max-wait; go on later"
                     ) from None
-                self.tell(f"waiting {wait_s:.0f} s: {failure.message}" if wait_s >= 1 else "")
+                if wait_s >= 1:
+                    self.tell(f"waiting {wait_s:.0f} s: {failure.message}")
                 if failure.concerns_all:
                     self._pacer.pause(wait_s)
                 else:

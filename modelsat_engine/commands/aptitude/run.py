@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,13 @@ OWN_FIELDS = frozenset({"model", "messages", "prompt", "stream", "n"})
 )
 @bundle_option
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only N questions, spread over the tasks.")
+@click.option("--adaptive", is_flag=True, help="Stop when the profile is certain enough.")
+@click.option(
+    "--target-error",
+    type=click.FloatRange(0, 0.5, min_open=True, max_open=True),
+    metavar="SHARE",
+    help="How certain --adaptive wants a task's accuracy to be; smaller asks more.",
+)
 @click.option("--api", type=click.Choice(["chat", "completions"]), default="chat", show_default=True)
 @click.option(
     "--style",
@@ -122,6 +130,8 @@ def command(
     test_file: Path | None,
     bundle: Path | None,
     limit: int | None,
+    adaptive: bool,
+    target_error: float | None,
     api: str,
     style: str,
     system: str | None,
@@ -160,10 +170,12 @@ def command(
     Examples:
       modelsat aptitude run --endpoint http://127.0.0.1:8000/v1 --model my-model --limit 200
       modelsat aptitude run --endpoint https://api.openai.com/v1 --model gpt-4o-mini --price 0.3 --dry-run
-      modelsat aptitude run --endpoint http://127.0.0.1:8000/v1 --model base --api completions
+      modelsat aptitude run --endpoint http://127.0.0.1:8000/v1 --model base --api completions --adaptive
       modelsat aptitude run --endpoint http://127.0.0.1:8000/v1 --model thinker --max-tokens 16384 --circle
       modelsat candidates add my-model.json
     """
+    if target_error is not None and not adaptive:
+        raise click.UsageError("--target-error belongs to --adaptive; add it")
     if rotations is not None and not circle:
         raise click.UsageError("--rotations belongs to --circle; add it")
     if bundle is not None and test_file is not None and ctx.get_parameter_source("bundle") is _typed():
@@ -233,7 +245,8 @@ def command(
         )
     effort = Effort(concurrency, retries, max_wait_s, rpm)
     with log:
-        session = _session(selection, protocol, log, effort, url, model, key, timeout_s, stream, usd)
+        enough = _certainty(test, bundle, test_file, target_error) if adaptive else None
+        session = _session(selection, protocol, log, effort, url, model, key, timeout_s, stream, usd, enough)
         outcome = _take(session, len(selection.items))
         if session.tally.graded:
             profile = session.tally.profile(name, test, notes=notes, usd_per_million_tokens=usd)
@@ -299,6 +312,7 @@ def _session(
     timeout_s: float,
     stream: bool,
     usd: float | None,
+    enough: Callable[[Mapping[str, bool]], bool] | None,
 ) -> Session:
     from modelsat_engine.aptitude.taking.endpoint import Endpoint
     from modelsat_engine.aptitude.taking.pacing import SystemClock
@@ -306,7 +320,33 @@ def _session(
 
     clock = SystemClock()
     model_endpoint = Endpoint(url, model, protocol, key, clock, timeout_s=timeout_s, stream=stream)
-    return Session(selection.items, protocol, model_endpoint, log, clock, effort=effort, usd_per_million_tokens=usd)
+    return Session(
+        selection.items,
+        protocol,
+        model_endpoint,
+        log,
+        clock,
+        effort=effort,
+        usd_per_million_tokens=usd,
+        enough=enough or (lambda graded: False),
+    )
+
+
+def _certainty(
+    test: AptitudeTest, bundle: Path | None, test_file: Path | None, target_error: float | None
+) -> Callable[[Mapping[str, bool]], bool]:
+    """Whether the answers make the profile certain enough."""
+    from modelsat_engine.aptitude.adaptive import TARGET_ERROR, AdaptiveTest
+    from modelsat_engine.aptitude.uncertainty import PRIOR_STRENGTH, TaskPrior
+
+    if test_file is None:
+        from modelsat_engine.export.bundle import Bundle
+        from modelsat_engine.runtime.intervals import task_prior
+
+        prior = task_prior(Bundle.load(bundle))
+    else:
+        prior = TaskPrior.from_profiles([], test, PRIOR_STRENGTH)
+    return AdaptiveTest(test, prior, target_error or TARGET_ERROR).is_certain
 
 
 def _take(session: Session, items: int) -> Outcome:

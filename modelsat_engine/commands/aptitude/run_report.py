@@ -47,6 +47,8 @@ def summarise(
     usd: float | None,
 ) -> dict[str, Any]:
     """The object that --json prints."""
+    from modelsat_engine.aptitude.intervals import wilson
+
     tally = session.tally
     graded = len(tally.graded)
     return {
@@ -56,7 +58,8 @@ def summarise(
         "profile": str(output),
         "log": str(log_path),
         "test_id": test.id,
-        "complete": graded == len(selection.items),
+        "complete": outcome.certain or graded == len(selection.items),
+        "certain": outcome.certain,
         "asked_items": len(selection.items),
         "graded_items": graded,
         "test_items": len(test.item_ids),
@@ -64,6 +67,7 @@ def summarise(
         "test_tasks": len(test.tasks),
         "correct": tally.correct,
         "accuracy": _rounded(tally.accuracy),
+        "accuracy_interval": [round(bound, 4) for bound in wilson(tally.correct, graded)],
         "answers": tally.answers,
         "resumed_answers": session.resumed,
         "unparsed": tally.unparsed,
@@ -88,8 +92,12 @@ def tell(summary: dict[str, Any]) -> None:
         f"{summary['answers'] - summary['resumed_answers']:,} answers in {summary['seconds']:.1f} s "
         f"({summary['answers_per_second']:.1f}/s){resumed}"
     )
+    low, high = summary["accuracy_interval"]
     click.echo(
-        f"{summary['correct']:,} of {summary['graded_items']:,} questions right ({summary['accuracy']:.1%}); "
+        f"{summary['correct']:,} of {summary['graded_items']:,} questions right: {summary['accuracy']:.1%}, "
+        f"with 95 % confidence {low:.1%} to {high:.1%}"
+    )
+    click.echo(
         f"{summary['unparsed']:,} answers could not be read ({summary['unparsed_share']:.1%}) and count as wrong"
     )
     if summary["prompt_tokens"] is None:
@@ -97,6 +105,8 @@ def tell(summary: dict[str, Any]) -> None:
     else:
         cost = "" if summary["usd"] is None else f", {price(summary['usd'])}"
         click.echo(f"{summary['prompt_tokens']:,} tokens asked, {summary['completion_tokens']:,} answered{cost}")
+    if summary["certain"]:
+        click.echo(f"Certain enough after {summary['graded_items']:,} of {summary['asked_items']:,} questions")
     profile = one_line(summary["profile"])
     click.echo(f"{profile}: {summary['tasks']} of {summary['test_tasks']} tasks. Every answer: {summary['log']}")
     click.echo(f"Add it to a zoo: modelsat candidates add {shlex.quote(profile)}")
