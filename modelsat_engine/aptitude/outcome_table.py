@@ -55,27 +55,27 @@ def load_outcomes(paths: Iterable[str | Path]) -> OutcomeTable:
         DataError: not readable, no outcome, a value that is none, or two outcomes for one model and item that differ;
             the message names the file, and the row where there is one.
     """
-    known: dict[tuple[str, str], int] = {}
-    models: dict[str, None] = {}
-    items: dict[str, None] = {}
-    for path in map(Path, paths):
-        rows = _from_npz(path) if path.suffix.lower() == ".npz" else _from_table(path)
-        for where, model, item, outcome in rows:
-            models.setdefault(model)
-            items.setdefault(item)
-            if known.setdefault((model, item), outcome) != outcome:
-                raise DataError(f"{where}: {model!r} answered {item!r} both right and wrong; keep one outcome")
-    if not known:
+    tables = [_from_npz(path) if path.suffix.lower() == ".npz" else _from_table(path) for path in map(Path, paths)]
+    if not any((table.Y != UNKNOWN).any() for _, table in tables):
         raise DataError("the files hold no outcome; each row or cell says whether a model answered an item right")
+    models = tuple(dict.fromkeys(model for _, table in tables for model in table.models))
+    items = tuple(dict.fromkeys(item for _, table in tables for item in table.items))
     row_of = {model: row for row, model in enumerate(models)}
     column_of = {item: column for column, item in enumerate(items)}
     Y = np.full((len(models), len(items)), UNKNOWN, np.int8)
-    for (model, item), outcome in known.items():
-        Y[row_of[model], column_of[item]] = outcome
-    return OutcomeTable(tuple(models), tuple(items), Y)
+    for path, table in tables:
+        place = np.ix_([row_of[model] for model in table.models], [column_of[item] for item in table.items])
+        before = Y[place]
+        known = table.Y != UNKNOWN
+        differ = np.argwhere(known & (before != UNKNOWN) & (before != table.Y))
+        if len(differ):
+            model, item = table.models[differ[0][0]], table.items[differ[0][1]]
+            raise DataError(f"{path}: {model!r} answered {item!r} both right and wrong; keep one outcome")
+        Y[place] = np.where(known, table.Y, before)
+    return OutcomeTable(models, items, Y)
 
 
-def _from_npz(path: Path) -> Iterable[tuple[str, str, str, int]]:
+def _from_npz(path: Path) -> tuple[Path, OutcomeTable]:
     if not path.is_file():
         raise DataError(f"{path} does not exist")
     try:
@@ -90,11 +90,11 @@ def _from_npz(path: Path) -> Iterable[tuple[str, str, str, int]]:
     for what, names in (("model", models), ("question", items)):
         if len(set(names)) != len(names):
             raise DataError(f"{path}: a {what} is named twice")
-    for row, column in np.argwhere(Y != UNKNOWN).tolist():
-        yield str(path), str(models[row]), str(items[column]), int(Y[row, column])
+    return path, OutcomeTable(tuple(map(str, models)), tuple(map(str, items)), Y.astype(np.int8))
 
 
-def _from_table(path: Path) -> Iterable[tuple[str, str, str, int]]:
+def _from_table(path: Path) -> tuple[Path, OutcomeTable]:
+    known: dict[tuple[str, str], int] = {}
     for where, values in read_records(path):
         names = {str(name).strip().lower(): name for name in values}
         row: dict[str, Any] = {}
@@ -102,4 +102,12 @@ def _from_table(path: Path) -> Iterable[tuple[str, str, str, int]]:
             row[meaning] = next((values[names[name]] for name in spellings if name in names), None)
             if row[meaning] is None or row[meaning] == "":
                 raise DataError(f"{where}: no {meaning}; need the columns model, item and correct")
-        yield where, str(row["model"]), str(row["item"]), int(as_outcome(row["correct"], f"{where}, correct"))
+        key, outcome = (str(row["model"]), str(row["item"])), int(as_outcome(row["correct"], f"{where}, correct"))
+        if known.setdefault(key, outcome) != outcome:
+            raise DataError(f"{where}: {key[0]!r} answered {key[1]!r} both right and wrong; keep one outcome")
+    models = {model: row for row, model in enumerate(dict.fromkeys(model for model, _ in known))}
+    items = {item: column for column, item in enumerate(dict.fromkeys(item for _, item in known))}
+    Y = np.full((len(models), len(items)), UNKNOWN, np.int8)
+    for (model, item), outcome in known.items():
+        Y[models[model], items[item]] = outcome
+    return path, OutcomeTable(tuple(models), tuple(items), Y)
