@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,7 @@ def take(tmp_path: Path, clock: InstantClock) -> Callable[..., tuple[Outcome, Se
         stream: bool = False,
         usd: float | None = None,
         tell: Callable[[str], None] = lambda note: None,
+        enough: Callable[[Mapping[str, bool]], bool] = lambda graded: False,
         **settings: Any,
     ) -> tuple[Outcome, Session]:
         protocol = Protocol(**settings)
@@ -84,6 +85,7 @@ def take(tmp_path: Path, clock: InstantClock) -> Callable[..., tuple[Outcome, Se
                 usd_per_million_tokens=usd,
                 rng=random.Random(5),
                 tell=tell,
+                enough=enough,
             )
             return asyncio.run(session.run()), session
 

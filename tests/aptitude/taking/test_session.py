@@ -260,11 +260,46 @@ def test_a_refused_question_is_left_out_without_retries(take: Take) -> None:
     assert set(server.times_asked.values()) == {1}
 
 
-def test_a_rate_limit_that_lets_some_through_is_no_failure(take: Take, clock: InstantClock) -> None:
-    """Every other request is refused, far more often than one request may be tried."""
-    with serving(lambda asked: Fails(429) if asked.number % 2 else knows_all(asked)) as server:
-        outcome, _ = take(server, effort=Effort(concurrency=8, retries=8))
+def test_a_rate_limit_uses_up_no_attempt_while_others_are_answered(take: Take) -> None:
+    """One question is limited twelve times, each time after another one was answered."""
+    answers, answered = 0, threading.Condition()
+    limited: list[int] = []
+
+    def count(note: str) -> None:
+        nonlocal answers
+        with answered:
+            answers += not note
+            answered.notify_all()
+
+    def unlucky(asked: Asked) -> Reply:
+        if asked.item != "algebra/3" or len(limited) == 12:
+            return knows_all(asked)
+        with answered:
+            assert answered.wait_for(lambda: answers > max(limited, default=1), 60)
+            limited.append(answers)
+        return Fails(429)
+
+    with serving(unlucky) as server:
+        outcome, _ = take(server, effort=Effort(concurrency=2, retries=1), tell=count)
     assert (outcome.stopped, outcome.asked) == (None, ALL)
+    assert server.times_asked["algebra/3"] == 13
+
+
+def test_a_rate_limit_that_lets_nothing_through_ends_the_run(take: Take) -> None:
+    with serving(lambda asked: Fails(429) if asked.number > 4 else knows_all(asked)) as server:
+        outcome, session = take(server, effort=Effort(concurrency=1, retries=3))
+    assert "429" in outcome.stopped
+    assert (session.tally.answers, len(server.asked)) == (5, 9)
+
+
+def test_a_run_ends_when_its_answers_are_enough(take: Take) -> None:
+    with serving(knows_all) as server:
+        outcome, session = take(server, effort=Effort(concurrency=3), enough=lambda graded: len(graded) >= 7)
+        assert (outcome.stopped, outcome.certain) == (None, True)
+        assert 7 <= session.tally.answers <= 9, "what is under way is still answered"
+        asked = len(server.asked)
+        outcome, _ = take(server, enough=lambda graded: len(graded) >= 7)
+    assert (outcome.certain, outcome.asked, len(server.asked)) == (True, 0, asked)
 
 
 def test_a_run_with_another_question_text_is_refused(take: Take, tmp_path: Path) -> None:
