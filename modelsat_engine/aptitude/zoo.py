@@ -125,8 +125,12 @@ def edit_zoo(
             Path(path).parent.mkdir(parents=True, exist_ok=True)
         lock = locked(path, LOCK_TIMEOUT_S)
         lock.__enter__()
+    except TimeoutError as error:
+        raise ProfileError(f"cannot change the zoo {path}: {error}; try again when that is done") from error
     except OSError as error:
-        raise ProfileError(f"cannot change the zoo {path}: {error.strerror or error}") from error
+        raise ProfileError(
+            f"cannot change the zoo {path}: {error.strerror}; its directory must be there and writable"
+        ) from error
     try:
         created = start is not None and not Path(path).exists()
         before = list(start or ()) if created else load_zoo(path)

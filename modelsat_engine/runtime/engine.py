@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from modelsat_engine.aptitude import CapabilityProfile
+from modelsat_engine.aptitude import CapabilityProfile, load_zoo
 from modelsat_engine.errors import CandidateError, ExecutorError, OptionError
 from modelsat_engine.export.bundle import Bundle
 from modelsat_engine.runtime.call import Call, checked_policy
@@ -127,13 +127,13 @@ class Engine:
         bundle = path if isinstance(path, Bundle) else Bundle.load(path)
         if isinstance(zoo, (str, Path)):
             file = ZooFile(zoo)
-            engine = cls(bundle, file.load(), create_executor(executor, bundle, threads), threads, mode, max_queue)
-            if watch:
-                engine._watcher = ZooWatcher(file, engine.candidates)
-                engine._watcher.start()
-            return engine
+            zoo = file.load() if watch else load_zoo(zoo)
         zoo = bundle.zoo if zoo is None else zoo
-        return cls(bundle, zoo, create_executor(executor, bundle, threads), threads, mode, max_queue)
+        engine = cls(bundle, zoo, create_executor(executor, bundle, threads), threads, mode, max_queue)
+        if watch:
+            engine._watcher = ZooWatcher(file, engine.candidates)
+            engine._watcher.start()
+        return engine
 
     @property
     def executor(self) -> str:

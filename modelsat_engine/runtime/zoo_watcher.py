@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import stat
 import sys
 import threading
 import time
@@ -16,7 +17,7 @@ from typing import Any
 
 from modelsat_engine.aptitude import CapabilityProfile
 from modelsat_engine.aptitude.zoo import parse_zoo, read_zoo_bytes
-from modelsat_engine.errors import ModelSatError, SchedulerError
+from modelsat_engine.errors import ModelSatError, ProfileError, SchedulerError
 from modelsat_engine.runtime.candidates import Candidates
 
 POLL_S = 0.5
@@ -65,9 +66,11 @@ class ZooFile:
             breathe: as for :func:`parse_zoo`.
 
         Raises:
-            ProfileError: as :func:`load_zoo`.
+            ProfileError: as :func:`load_zoo`; a folder, a pipe, a device.
         """
         self._stamp, self._digest, self._looks = self._look(), b"", _LOOKS_AFTER_A_CHANGE
+        if self._stamp is None and self.path.exists():
+            raise ProfileError(f"cannot read the zoo {self.path}: it is no file")  # a pipe would hold the reader
         content = read_zoo_bytes(self.path)
         self._digest = hashlib.sha256(content).digest()
         return parse_zoo(content, self.path, breathe)
@@ -89,6 +92,8 @@ class ZooFile:
         try:
             found = os.stat(self.path)
         except OSError:
+            return None
+        if not stat.S_ISREG(found.st_mode):
             return None
         return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 

@@ -111,6 +111,11 @@ def replace_by_a_folder(path: Path, profiles: list[CapabilityProfile]) -> None:
     path.mkdir()
 
 
+def replace_by_a_pipe(path: Path, profiles: list[CapabilityProfile]) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 def name_one_twice(path: Path, profiles: list[CapabilityProfile]) -> None:
     path.write_text(path.read_text().replace('"m1"', '"m0"'))
 
@@ -124,7 +129,8 @@ def bring_another_version(path: Path, profiles: list[CapabilityProfile]) -> None
 
 
 @pytest.mark.parametrize(
-    "damage", [cut, delete, replace_by_a_folder, name_one_twice, bring_another_test, bring_another_version]
+    "damage",
+    [cut, delete, replace_by_a_folder, replace_by_a_pipe, name_one_twice, bring_another_test, bring_another_version],
 )
 def test_a_file_that_cannot_be_used_keeps_the_last_good_zoo(
     watched: Watched,
