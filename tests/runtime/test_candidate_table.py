@@ -44,6 +44,21 @@ def skills(table: CandidateTable) -> list[float]:
     return table.inquiry_start[:, 0, 0].tolist()
 
 
+def test_a_whole_zoo_takes_the_place_of_another_and_keeps_what_it_can(encoder: CountingEncoder) -> None:
+    first = CandidateTable.build([profile("a", 1), profile("b", 2, 0.5), profile("c", 3)], encoder)
+    encoder.encoded.clear()
+    second = first.with_profiles([profile("d", 4), profile("c", 3, 9.0), profile("b", 7), profile("a", 1)], encoder)
+    assert encoder.encoded == ["d", "b"], "a price is not a capability"
+    assert second.names == ("d", "c", "b", "a")
+    assert skills(second) == [4, 3, 7, 1]
+    assert second.usd_per_million_tokens[1] == 9.0
+    assert skills(first) == [1, 2, 3]
+    assert second.version == 1
+    assert len(second.with_profiles([], encoder)) == 0
+    with pytest.raises(CandidateError, match="two candidates called 'x'"):
+        first.with_profiles([profile("x", 1), profile("x", 2)], encoder)
+
+
 def test_a_new_snapshot_encodes_only_what_is_new(encoder: CountingEncoder) -> None:
     first = CandidateTable.build([profile("a", 1), profile("b", 2, 0.5)], encoder)
     added = first.with_added([profile("c", 3)], encoder)
