@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from modelsat_engine.aptitude.keyword_extraction import describe_tasks, extract_
 from modelsat_engine.aptitude.outcome_table import OutcomeTable
 from modelsat_engine.aptitude.questions import Question
 from modelsat_engine.aptitude.test_report import measure_test
-from modelsat_engine.errors import DataError
+from modelsat_engine.errors import DataError, MissingExtraError
 
 WORDS = {
     "cooking": ("oven", "flour", "simmer", "recipe", "butter"),
@@ -117,6 +118,13 @@ def test_keywords_are_what_sets_a_task_apart() -> None:
     for task in built.test.tasks:
         assert len(set(task.keywords) & set(WORDS[task.name])) >= 4, task
     assert set(built.keywords_from.values()) == {"extracted"}
+
+
+def test_a_missing_library_is_named_with_the_way_round_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.feature_extraction.text", None)
+    with pytest.raises(MissingExtraError, match=r"--keywords.*pip install 'modelsat-engine\[evaluate\]'"):
+        build_test_from_questions(questions(), **SIZE)
+    assert build_test_from_questions(questions(), keywords=WORDS, **SIZE).test.tasks[0].keywords == WORDS["botany"]
 
 
 def test_given_keywords_go_before_known_and_extracted_ones() -> None:

@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -200,3 +201,23 @@ def test_a_missing_file_and_a_missing_library_are_told(tmp_path: Path, monkeypat
         load_questions("no such thing")
     with pytest.raises(DataError, match="pip install datasets"):
         load_questions("no-such-owner/no-such-dataset:config")
+
+
+def test_a_hugging_face_dataset_is_read_where_its_library_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library itself is optional and needs a network, so a stand-in of its one function is asked."""
+    asked: list[tuple[object, ...]] = []
+
+    def load_dataset(name: str, config: str | None, *, split: str) -> list[dict[str, Any]]:
+        asked.append((name, config, split))
+        if config == "none":
+            raise ValueError("BuilderConfig 'none'\nnot found")
+        return [row(question_id=70, id=None)]
+
+    library = types.ModuleType("datasets")
+    library.load_dataset = load_dataset  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "datasets", library)
+    assert [q.id for q in load_questions("owner/name:main", id_prefix="x/", split="validation")] == ["x/70"]
+    assert load_questions("owner/name")[0].answer == "C"
+    assert asked == [("owner/name", "main", "validation"), ("owner/name", None, "test")]
+    with pytest.raises(DataError, match="cannot load the dataset owner/name:none, split 'test': BuilderConfig"):
+        load_questions("owner/name:none")

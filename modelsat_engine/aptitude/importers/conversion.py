@@ -6,8 +6,8 @@ The router reads a profile as answers to the items of its own test. Three kinds 
 2. *An accuracy on a whole task of the same benchmark* is over other questions than the test's items, which are drawn
    to tell models apart. On the shipped test, a model's accuracy on a task's items lies 4.0 points above its accuracy
    on the rest of the task in the mean, and by 5.6 points (standard deviation) more or less from task to task, however
-   many questions the accuracy is over (tests/aptitude/test_real_results.py). So it counts as at most as many answers as the test has for the task, 20 of
-   them if it is over 1,000 questions.
+   many questions the accuracy is over (tests/aptitude/test_real_results.py). So it counts as at most as many answers
+   as the test has for the task, 20 of them if it is over 1,000 questions.
 3. *An accuracy on another benchmark's questions* is refused, since it is on another scale: MMLU's four options and
    easier questions would put a model far above candidates that were graded on MMLU-Pro. Anchors, models measured on
    both, carry it over (see :mod:`~modelsat_engine.aptitude.importers.equating`); ``as_is`` takes it at its word.
