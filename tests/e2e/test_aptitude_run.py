@@ -181,6 +181,16 @@ def test_control_c_keeps_everything_and_names_the_command_that_goes_on(
     assert json.loads((tmp_path / "tiny.json").read_text())["total"]["chess"] == 4
 
 
+def test_a_server_that_comes_back_at_another_address_is_gone_on_with(finish: Finished) -> None:
+    with serving(knows_all) as server:
+        assert finish(*arguments(server.url, "--limit", "5")).returncode == 0
+    with serving(knows_all) as moved:
+        done = finish(*arguments(moved.url, "--limit", "7", "--json"))
+        assert len(moved.asked) == 2
+    assert json.loads(done.stdout)["resumed_answers"] == 5
+    assert f"came from {server.url}" in done.stderr.decode()
+
+
 def test_an_outage_keeps_what_is_done_and_exits_with_1(finish: Finished, tmp_path: Path) -> None:
     with serving(lambda asked: knows_all(asked) if asked.number < 6 else Fails(503)) as server:
         done = finish(*arguments(server.url, "--retries", "0", "--json"))

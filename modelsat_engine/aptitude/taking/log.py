@@ -26,7 +26,7 @@ class AnswerLog:
     Args:
         path: the file; a missing or empty one is started.
         pinned: what the answers depend on, JSON-able, by the name that a user knows it by.
-        notes: more for the header of a new log; not compared.
+        notes: more for the header of a new log; not compared. After opening, :attr:`header` holds what is there.
         restart: begin anew, whatever the file holds.
 
     Raises:
@@ -38,6 +38,7 @@ class AnswerLog:
     ) -> None:
         self.path = path
         self.records: list[dict[str, Any]] = []
+        self.header: dict[str, Any] = {}
         self._pinned: dict[str, Any] = json.loads(json.dumps(pinned))
         self._notes = dict(notes)
         self._restart = restart
@@ -119,10 +120,11 @@ class AnswerLog:
         if not kept:
             header = {"kind": HEADER, "format_version": FORMAT_VERSION, "pinned": self._pinned, **self._notes}
             self._write(header)
+            self.header = header
             return
         records = [self._parsed(number, line) for number, line in enumerate(content[:kept].splitlines(), start=1)]
         self._check(records[0])
-        self.records = records[1:]
+        self.header, self.records = records[0], records[1:]
 
     def _whole(self) -> bytes:
         assert self._descriptor is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -62,6 +63,10 @@ class Protocol:
             raise OptionError(f"the temperature is {self.temperature}; give a number from 0 to 2")
         if self.rotations is not None and self.rotations < 1:
             raise OptionError(f"{self.rotations} rotations; give at least 1")
+        try:
+            json.dumps(self.to_json(), ensure_ascii=False, allow_nan=False).encode()
+        except (TypeError, ValueError) as error:  # UnicodeEncodeError is a ValueError
+            raise OptionError(f"a setting cannot be sent as JSON in UTF-8 ({error}); check its text") from None
         if unknown := sorted(self.omit - set(OMITTABLE)):
             raise OptionError(f"{unknown[0]!r} cannot be left out of a request; choose from {', '.join(OMITTABLE)}")
         if self.max_tokens is None:

@@ -254,7 +254,12 @@ class Session:
             hopeless = self._failures_in_a_row >= MOST_REFUSALS_IN_A_ROW
         else:
             hopeless = failure.concerns_all or self._failures_in_a_row >= MOST_FAILURES_IN_A_ROW
-        if hopeless or not self.tally.answers:
+        if not self.tally.answers:
+            raise Hopeless(
+                f"{_advice(failure.message)}; nothing was ever answered: check that {self._endpoint.url} is an "
+                "OpenAI-compatible server that is up, or raise --timeout"
+            )
+        if hopeless:
             raise Hopeless(_advice(failure.message))
 
     async def _unknown_model(self, failure: Refused) -> str:

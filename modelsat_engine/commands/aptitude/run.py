@@ -190,8 +190,10 @@ def command(
     from modelsat_engine.commands.files.parts import check_writable_folder
 
     name = model if name is None else name
-    if not name.strip():
+    if not name.strip() or not model.strip():
         raise click.UsageError("the model's name is empty")
+    if any("\ud800" <= character <= "\udfff" for character in model + name + notes):
+        raise click.UsageError("--model, --name and --notes must be text in UTF-8")
     url = check_url(endpoint)
     protocol = Protocol(
         api=api,
@@ -231,8 +233,8 @@ def command(
         )
     log = AnswerLog(
         log_path,
-        {"--endpoint": url, "--model": model, "test": test.id, "protocol": protocol.to_json()},
-        {"name": name},
+        {"--model": model, "test": test.id, "protocol": protocol.to_json()},
+        {"name": name, "endpoint": url},
         restart=restart,
     )
     if dry_run:
@@ -245,6 +247,8 @@ def command(
         )
     effort = Effort(concurrency, retries, max_wait_s, rpm)
     with log:
+        if log.records and log.header.get("endpoint") != url:
+            warn(f"the answers in {log_path} came from {log.header.get('endpoint')}; the rest is asked at {url}")
         enough = _certainty(test, bundle, test_file, target_error) if adaptive else None
         session = _session(selection, protocol, log, effort, url, model, key, timeout_s, stream, usd, enough)
         outcome = _take(session, len(selection.items))
