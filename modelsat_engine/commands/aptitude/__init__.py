@@ -32,4 +32,6 @@ def command() -> None:
       modelsat aptitude run --endpoint http://127.0.0.1:8000/v1 --model my-model --questions questions.jsonl
       modelsat aptitude import --format lm-eval results/ --name my-model
       modelsat aptitude show my-model.json
+      modelsat aptitude compare my-model.json Qwen2.5-7B-Instruct
+      modelsat aptitude build questions.jsonl --outcomes outcomes.csv -o aptitude.json
     """
