@@ -1,0 +1,1 @@
+"""Parts of benchmarks/gpu.py: timing on the device, ceilings of the machine, contenders, single kernels."""
