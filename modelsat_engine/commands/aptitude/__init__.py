@@ -7,7 +7,13 @@ from importlib import import_module
 import click
 
 # name -> module of this package; each holds a click command called `command`
-SUBCOMMANDS: dict[str, str] = {"build": "build", "run": "run", "import": "import_profile", "show": "show", "compare": "compare"}
+SUBCOMMANDS: dict[str, str] = {
+    "build": "build",
+    "run": "run",
+    "import": "import_profile",
+    "show": "show",
+    "compare": "compare",
+}
 
 
 class AptitudeGroup(click.Group):
