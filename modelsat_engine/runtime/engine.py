@@ -267,8 +267,9 @@ class Engine:
             late_in_execution), batches, failed_batches since the start; histograms batch_requests, batch_tokens,
             batch_fill_percent, queue_us, execute_us (count, sum, max, p50, p90, p99, buckets).
 
-            And table_version, candidates, executor, bundle, mode, threads, max_queue; capabilities (encoded,
-            from_memory, from_disk); zoo_file, None or of the file that is watched: path, loads, failures, error (of
+            And table_version, candidates, executor, executor_fallback (why another executor has taken over from the
+            one that was opened, or None), bundle, mode, threads, max_queue; capabilities (encoded, from_memory,
+            from_disk); zoo_file, None or of the file that is watched: path, loads, failures, error (of
             its current content, or None).
 
         Raises:
@@ -282,6 +283,7 @@ class Engine:
             "table_version": table.version,
             "candidates": len(table),
             "executor": self.executor,
+            "executor_fallback": getattr(self._executor, "fallback_reason", None),
             "bundle": self.bundle.label,
             "mode": self.mode,
             "threads": self.threads,

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelsat_engine import Engine
 from modelsat_engine.errors import ExecutorError, InstructionError
 from modelsat_engine.export.bundle import Bundle
 from modelsat_engine.runtime.candidate_table import CandidateTable
@@ -75,6 +76,20 @@ def test_the_native_executor_takes_over_when_the_device_fails(
     assert "executor 'cuda' gives way to 'native'" in caplog.text
     assert device.calls == 1
     executor.close()
+
+
+def test_an_engine_goes_on_and_its_statistics_say_what_happened() -> None:
+    shipped = Bundle.load()
+    executor = CudaExecutor(shipped, 1, FailingDevice(RuntimeError("CUDA error: unspecified launch failure")))
+    with Engine(shipped, shipped.zoo, executor, 1, "latency", 100) as engine:
+        assert engine.stats()["executor_fallback"] is None
+        decision = engine.route("What is the capital of France?")
+        stats = engine.stats()
+    assert decision.executor == stats["executor"] == "native"
+    assert stats["executor_fallback"].startswith("the GPU failed (CUDA error: unspecified launch failure)")
+    with Engine.load(executor="native") as native:
+        assert native.stats()["executor_fallback"] is None
+        assert native.route("What is the capital of France?").probabilities == decision.probabilities
 
 
 def test_an_overflow_is_an_error_and_no_reason_to_give_up_the_device(bundle: Bundle, table: CandidateTable) -> None:
