@@ -50,11 +50,12 @@ class CudaPasses:
         # Read and written by the device while the host waits, so one of each is enough
         self._host_inputs = torch.empty(0, dtype=torch.int32)
         self._host_scores = torch.empty(0)
+        torch.cuda.synchronize(weights.device)  # the weights came on another stream
 
     def warm(self, candidates: int) -> None:
         """Compile every kernel and capture the usual buckets for a zoo of that size."""
         room = self._ladder.candidates(candidates)
-        with torch.cuda.device(self._weights.device):
+        with torch.cuda.device(self._weights.device), torch.cuda.stream(self._stream):
             zoo = self._zoo(room)
             for bucket in self._ladder.usual(room):
                 self._graph(zoo, bucket)
@@ -128,9 +129,8 @@ class CudaPasses:
             forward = Forward(self._weights, zoo.candidates, zoo.buffers, bucket, self._ladder.max_instruction_tokens)
             # before the first run, which must read numbers
             write_inputs(_NO_INSTRUCTION, bucket, self._host_inputs.numpy()[: bucket.inputs])
-            with torch.cuda.stream(self._stream):
-                self._queue(forward)  # compiles and loads what a capture may not
-                self._stream.synchronize()
+            self._queue(forward)  # compiles and loads what a capture may not
+            self._stream.synchronize()
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 self._queue(forward)
