@@ -42,6 +42,7 @@ COLUMNS = {
 }
 ANSWER_KINDS = ("auto", "letter", "index", "text")
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _LETTER = re.compile(r"\(?([A-Za-z])\)?[.):]?")
 _OPTION_LINE = re.compile(r"^[ \t]*(?:\(([A-Z])\)|([A-Z])[.):])[ \t]+", re.MULTILINE)
 
@@ -230,7 +231,7 @@ def _text(value: Any, where: str, what: str) -> str:
         raise DataError(
             f"{where}: {what} has {len(value):,} characters, more than {MAX_TEXT_CHARACTERS:,}; is it the right column?"
         )
-    if any("\ud800" <= character <= "\udfff" for character in value):
+    if _SURROGATE.search(value):
         raise DataError(f"{where}: {what} holds half a surrogate pair, which is not text; repair the file")
     return value.strip()
 
