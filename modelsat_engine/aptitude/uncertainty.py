@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -77,6 +77,8 @@ def draw_profiles(
 ) -> list[CapabilityProfile]:
     """Profiles of the whole test's length that the candidate could have; the same ones for the same counts.
 
+    They are called by the candidate's name, a NUL and a number: names that no candidate has.
+
     Args:
         draws: an even number.
 
@@ -95,10 +97,15 @@ def draw_profiles(
     right = np.rint(accuracy * length).astype(int)
     totals = dict(zip(test.task_names, length.tolist(), strict=True))
     return [
-        replace(
-            profile, correct=dict(zip(test.task_names, row, strict=True)), total=totals, answers=None, test_id=test.id
+        CapabilityProfile(
+            f"{profile.name}\0{index}",
+            dict(zip(test.task_names, row, strict=True)),
+            totals,
+            notes=profile.notes,
+            usd_per_million_tokens=profile.usd_per_million_tokens,
+            test_id=test.id,
         )
-        for row in right.tolist()
+        for index, row in enumerate(right.tolist())
     ]
 
 

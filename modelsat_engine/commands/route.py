@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 # Up to a fifth of the test, choices by a profile are clearly worse than by a whole one: docs/onboarding.md
 THIN_SHARE = 0.2
+DEFAULT_INTERVAL = 0.9
+# Sixteen rows more a candidate: with a thousand candidates the command would take seconds.
+INTERVALS_UP_TO = 100
 
 
 @click.command("route", short_help="Say who should answer one instruction, and how likely each is to be right.")
@@ -37,10 +40,8 @@ THIN_SHARE = 0.2
 @click.option(
     "--interval",
     type=click.FloatRange(0, 1, max_open=True),
-    default=0.9,
-    show_default=True,
     metavar="SHARE",
-    help="How sure the ranges of P(Yes) are; 0 leaves them out.",
+    help="How sure the ranges of P(Yes) are; 0 leaves them out.  [default: 0.9, in zoos of up to 100 candidates]",
 )
 @engine_options
 @json_option
@@ -52,7 +53,7 @@ def command(
     threshold: float | None,
     usd_value: float | None,
     tokens_per_request: float | None,
-    interval: float,
+    interval: float | None,
     bundle: Path | None,
     zoo: Path | None,
     candidates: tuple[str, ...],
@@ -83,6 +84,8 @@ def command(
     opened = Bundle.load(bundle)
     found = read_zoo(opened, zoo)
     with engine_over(opened, found, candidates, executor, threads) as engine:
+        if interval is None:
+            interval = DEFAULT_INTERVAL if len(engine.candidates) <= INTERVALS_UP_TO else 0
         if interval:
             engine.candidates.wide(engine.candidates.bound)  # once a zoo, so it is no part of the time shown
         decision = engine.route(text, policy=policy, interval=interval or None)

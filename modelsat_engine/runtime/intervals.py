@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from statistics import NormalDist
 from weakref import WeakKeyDictionary
 
@@ -52,11 +51,7 @@ class Intervals:
         table = bound.table
         with self._lock:
             drawn = [self._draws_of(profile) for profile in table.profiles]
-        profiles = [
-            replace(draw, name=f"{profile.name}\0{index}")  # a name that nobody gives a candidate
-            for profile, (draws, _) in zip(table.profiles, drawn, strict=True)
-            for index, draw in enumerate(draws)
-        ]
+        profiles = [draw for draws, _ in drawn for draw in draws]
         encoded = EncodedCandidates.concatenate([table.slice(0, len(table)), *(part for _, part in drawn)])
         return self._bind(CandidateTable([*table.profiles, *profiles], encoded, table.version))
 
