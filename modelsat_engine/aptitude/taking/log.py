@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +18,7 @@ from typing import Any
 from modelsat_engine.errors import DataError
 
 FORMAT_VERSION = 1
+SYNC_AFTER_S = 2.0
 HEADER, ANSWER, FAILURE = "header", "answer", "failure"
 
 
@@ -45,6 +47,7 @@ class AnswerLog:
         self._descriptor: int | None = None
         self._size = 0
         self._created = False
+        self._synced_s = time.monotonic()
 
     def __enter__(self) -> AnswerLog:
         try:
@@ -66,8 +69,7 @@ class AnswerLog:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._descriptor is not None:
-            with contextlib.suppress(OSError):
-                os.fsync(self._descriptor)
+            self._sync()
         if self._created and not self.records:  # nothing was learnt: leave nothing behind
             with contextlib.suppress(OSError):
                 self.path.unlink()
@@ -86,11 +88,21 @@ class AnswerLog:
     def append(self, record: Mapping[str, Any]) -> None:
         """Add one record; once this returns, a kill of the process cannot lose it.
 
+        The disk is synchronised by the first record after every :data:`SYNC_AFTER_S`, and at the end.
+
         Raises:
             DataError: the disk is full or fails; the records before it stay valid.
         """
         self._write(record)
         self.records.append(dict(record))
+        if time.monotonic() - self._synced_s > SYNC_AFTER_S:
+            self._sync()
+
+    def _sync(self) -> None:
+        assert self._descriptor is not None
+        with contextlib.suppress(OSError):  # a file system that cannot do it is no reason to lose a run
+            os.fsync(self._descriptor)
+        self._synced_s = time.monotonic()
 
     def _write(self, record: Mapping[str, Any]) -> None:
         assert self._descriptor is not None
