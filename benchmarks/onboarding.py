@@ -5,7 +5,7 @@
 Open loop: request i is due at i / rate, and its latency counts from then. The rate is a third of what the engine
 answers with one request at a time. The candidates join through a watched zoo file, with no cache on disk; only requests
 that were still answered from the old zoo count as beside the join, since a wider one costs more for ever. Then the same
-number is added from Python in one call, and a part of it one by one.
+number is added from Python in one call and one by one, and last comes what a range beside each probability costs.
 """
 
 from __future__ import annotations
@@ -125,6 +125,20 @@ def cost_of_adding(bundle: Bundle, joining: int) -> dict[str, Any]:
     return result
 
 
+def cost_of_ranges(bundle: Bundle) -> dict[str, Any]:
+    """Milliseconds of one call for the bundle's zoo, in turns without and with ranges."""
+    took: dict[str, list[float]] = {"without": [], "with": []}
+    with Engine.load(bundle) as engine:
+        engine.warmup()
+        engine.route(TEXT, interval=0.9)
+        for _ in range(200):
+            for name, interval in (("without", None), ("with", 0.9)):
+                started = time.perf_counter()
+                engine.route(TEXT, interval=interval)
+                took[name].append((time.perf_counter() - started) * 1e3)
+    return {f"latency_ms_{name}_ranges": quantiles_ms(values) for name, values in took.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--joining", type=int, default=1000, help="candidates that join (default 1000)")
@@ -138,9 +152,12 @@ def main() -> None:
         result = {
             "bundle": bundle.label,
             "cpus": len(os.sched_getaffinity(0)),
-            "machine": platform.processor() or platform.machine(),
+            "load_1_min": round(os.getloadavg()[0], 1),
+            "machine": platform.machine(),
+            "python": platform.python_version(),
             **beside_joins(bundle, Path(folder), options.joining, options.joins, options.rate or 0.0),
             **cost_of_adding(bundle, options.joining),
+            **cost_of_ranges(bundle),
         }
     if options.json:
         print(json.dumps(result, indent=1))
