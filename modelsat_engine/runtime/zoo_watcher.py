@@ -54,7 +54,7 @@ class ZooFile:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = Path(os.path.abspath(path))  # the process may change its directory; links stay links
         self._stamp: _Stamp | None = None
         self._digest = b""
         self._looks = 0
