@@ -67,18 +67,20 @@ BENCHMARK(BM_NativeBareMicrokernel);
 struct Layer {
   Layer(int in, int out, int copies)
       : packed(std::size_t(in) * out * copies),
-        sums(out),
+        sums(std::size_t(out) * BlocksOf(in)),
         scales(out, 0.01f),
         biases(out, 0.1f),
         copies(copies) {
+    const int blocks = BlocksOf(in);
     std::mt19937 random(1);
     std::vector<std::int8_t> weights(std::size_t(in) * out);
     for (std::int8_t& w : weights) w = static_cast<std::int8_t>(int(random() % 255) - 127);
     for (int i = 0; i < copies; ++i) {
       PackWeights(weights.data(), in, PaddedAxis(out), PaddedAxis(in),
-                  packed.at<std::int8_t>(std::size_t(in) * out * i), sums.data());
+                  packed.at<std::int8_t>(std::size_t(in) * out * i), blocks, sums.data());
     }
-    packing = {packed.at<std::int8_t>(0), sums.data(), scales.data(), biases.data(), in, out};
+    packing = {
+        packed.at<std::int8_t>(0), sums.data(), scales.data(), biases.data(), in, out, blocks};
   }
 
   const PackedLinear& Next() {
@@ -88,7 +90,7 @@ struct Layer {
   }
 
   Buffer packed;
-  LineVector<std::int32_t> sums;
+  LineVector<ChannelSum> sums;
   LineVector<float> scales;
   LineVector<float> biases;
   PackedLinear packing;
@@ -98,14 +100,16 @@ struct Layer {
 
 struct Rows {
   Rows(int rows, int width)
-      : values(std::size_t(rows) * width), scales(rows, 0.01f), zero_points(rows, 128) {
+      : values(std::size_t(rows) * width),
+        scales(std::size_t(rows) * BlocksOf(width), 0.01f),
+        zero_points(std::size_t(rows) * BlocksOf(width), ZeroPoint::Of(128)) {
     std::mt19937 random(2);
     for (std::uint8_t& value : values) value = static_cast<std::uint8_t>(random());
-    quantized = {values.data(), scales.data(), zero_points.data(), width};
+    quantized = {values.data(), scales.data(), zero_points.data(), width, BlocksOf(width)};
   }
   LineVector<std::uint8_t> values;
   LineVector<float> scales;
-  LineVector<std::int32_t> zero_points;
+  LineVector<ZeroPoint> zero_points;
   QuantizedRows quantized;
 };
 
@@ -144,11 +148,8 @@ void BM_NativeLinearGeluQuantize(benchmark::State& state) {
   Layer layer(kHidden, kIntermediate, 16);
   Rows input(rows, kHidden);
   Rows output(rows, kIntermediate);
-  LineVector<float> scratch(std::size_t(rows) * kIntermediate);
-  LineVector<float> ranges(std::size_t(rows) * 2 * kLanes);
   for (auto _ : state) {
-    Best().linear_gelu_quantize(layer.Next(), input.quantized, rows, scratch.data(), ranges.data(),
-                                output.quantized);
+    Best().linear_gelu_quantize(layer.Next(), input.quantized, rows, output.quantized);
     benchmark::DoNotOptimize(output.values.data());
   }
   SetRate(state, double(rows) * kHidden * kIntermediate);
@@ -185,14 +186,13 @@ void BM_NativeAttention(benchmark::State& state) {
   const std::int64_t stride = 3 * kHidden;
   const LineVector<float> qkv = Normal(std::size_t(tokens) * stride);
   LineVector<float> keys(std::size_t(width) * PadToLanes(tokens));
-  LineVector<float> values(std::size_t(width) * tokens);
   LineVector<float> scores(AttentionScratchFloats(tokens, 0));
   LineVector<float> output(std::size_t(tokens) * kHidden);
   AttentionArgs args;
   args.query_stride = stride;
   args.rows = tokens;
   args.keys = keys.data();
-  args.values = values.data();
+  args.value_stride = stride;
   args.tokens = tokens;
   args.head_width = width;
   args.scores = scores.data();
@@ -200,9 +200,9 @@ void BM_NativeAttention(benchmark::State& state) {
   for (auto _ : state) {
     for (int head = 0; head < kHeads; ++head) {
       const float* const row = qkv.data() + head * width;
-      Best().pack_keys_values(row + kHidden, row + 2 * kHidden, stride, tokens, width, keys.data(),
-                              values.data());
+      Best().pack_keys(row + kHidden, stride, tokens, width, keys.data());
       args.queries = row;
+      args.values = row + 2 * kHidden;
       args.output = output.data() + head * width;
       Best().attend(args);
     }

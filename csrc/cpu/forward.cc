@@ -42,21 +42,16 @@ void Forward::Score(const std::int32_t* token_ids, const std::int32_t* cu_seqlen
 void Forward::Embed(const std::int32_t* token_ids) {
   for (int b = 0; b < instructions_; ++b) {
     const int begin = TokensBefore(b);
-    const int end = TokensBefore(b + 1);
-    for (int row = begin; row < end; ++row) {
-      const std::int32_t token = token_ids[row];
-      const std::int32_t position = row - begin;
-      kernels_.embed(model_.embedding_norm(), model_.word(token), model_.word_scale(token),
-                     model_.position(position), model_.position_scale(position),
-                     workspace_.state() + std::int64_t{row} * model_.hidden_width(),
-                     workspace_.state_quantized().From(row));
-    }
+    kernels_.embed(model_.embedding_norm(), model_.embeddings(), token_ids + begin,
+                   TokensBefore(b + 1) - begin,
+                   workspace_.state() + std::int64_t{begin} * model_.hidden_width(),
+                   workspace_.state_quantized().From(begin));
   }
 }
 
 // Rows of the state through one of query (0), key (1) and value (2).
 void Forward::Project(const PackedLinear& layer, RowRange rows, int column) {
-  const std::int64_t stride = std::int64_t{3} * model_.attention_width();
+  const std::int64_t stride = model_.qkv_stride();
   kernels_.linear(layer, workspace_.state_quantized().From(rows.begin), rows.size(),
                   workspace_.qkv() + rows.begin * stride + column * model_.attention_width(),
                   stride);
@@ -69,8 +64,10 @@ void Forward::EarlyLayer(const NativeLayer& layer) {
   Project(layer.value, rows, 2);
   const int width = model_.head_width();
   const int attention = model_.attention_width();
+  const std::int64_t stride = model_.qkv_stride();
   AttentionArgs args;
-  args.query_stride = 3 * attention;
+  args.query_stride = stride;
+  args.value_stride = stride;
   args.head_width = width;
   args.scores = workspace_.scores();
   args.output_stride = attention;
@@ -78,15 +75,12 @@ void Forward::EarlyLayer(const NativeLayer& layer) {
     const std::int64_t begin = TokensBefore(b);
     args.tokens = TokensBefore(b + 1) - static_cast<int>(begin);
     args.rows = args.tokens;
-    float* const keys = workspace_.head_keys_values();
-    float* const values = keys + std::int64_t{width} * PadToLanes(args.tokens);
-    args.keys = keys;
-    args.values = values;
+    args.keys = workspace_.head_keys();
     for (int head = 0; head < model_.config().heads; ++head) {
-      const float* const row = workspace_.qkv() + begin * 3 * attention + head * width;
-      kernels_.pack_keys_values(row + attention, row + 2 * attention, 3 * attention, args.tokens,
-                                width, keys, values);
+      const float* const row = workspace_.qkv() + begin * stride + head * width;
+      kernels_.pack_keys(row + attention, stride, args.tokens, width, workspace_.head_keys());
       args.queries = row;
+      args.values = row + 2 * attention;
       args.output = workspace_.attended() + begin * attention + head * width;
       kernels_.attend(args);
     }
@@ -133,11 +127,12 @@ void Forward::LateLayer(int index, bool first_block) {
 void Forward::AttendLate(int index, bool first_block, bool instruction_rows) {
   const int width = model_.head_width();
   const int attention = model_.attention_width();
-  const std::int64_t stride = std::int64_t{3} * attention;
+  const std::int64_t stride = model_.qkv_stride();
   const int late = index - model_.config().inject_at;
   float* packed = workspace_.late_keys_values(late);
   AttentionArgs args;
   args.query_stride = stride;
+  args.value_stride = width;
   args.head_width = width;
   args.own_stride = stride;
   args.memory_stride = zoo_->memory_block();
@@ -158,8 +153,10 @@ void Forward::AttendLate(int index, bool first_block, bool instruction_rows) {
       args.values = values;
       const float* const row = workspace_.qkv() + begin * stride + head * width;
       if (first_block) {
-        kernels_.pack_keys_values(row + attention, row + 2 * attention, stride, args.tokens, width,
-                                  keys, values);
+        kernels_.pack_keys(row + attention, stride, args.tokens, width, keys);
+        for (int j = 0; j < args.tokens; ++j) {
+          std::copy_n(row + 2 * attention + j * stride, width, values + std::int64_t{j} * width);
+        }
       }
       if (instruction_rows) {
         args.queries = row;
@@ -200,8 +197,7 @@ void Forward::Finish(const NativeLayer& layer, RowRange rows) {
     const int begin = static_cast<int>(std::int64_t{rows.size()} * i / blocks);
     const int end = static_cast<int>(std::int64_t{rows.size()} * (i + 1) / blocks);
     const QuantizedRows block = state_quantized.From(begin);
-    kernels_.linear_gelu_quantize(layer.up, block, end - begin, workspace_.wide(),
-                                  workspace_.ranges(), workspace_.wide_quantized());
+    kernels_.linear_gelu_quantize(layer.up, block, end - begin, workspace_.wide_quantized());
     kernels_.linear(layer.down, workspace_.wide_quantized(), end - begin, projected, hidden);
     kernels_.add_norm_quantize(layer.output_norm, projected, hidden, end - begin,
                                state + begin * hidden, block);

@@ -6,6 +6,9 @@
 
 inline constexpr int kMaxTileRows = 3;
 
+template <int kRows>
+inline constexpr int kFarLines = 0;  // nothing is fetched ahead
+
 struct Accumulator {
   __m256i low;  // one int32 per channel of a panel
   __m256i high;
@@ -54,14 +57,14 @@ inline __attribute__((always_inline)) void AccumulateTile(const std::uint8_t* ro
   }
 }
 
-// total - zero_point * column_sums, as floats.
-inline Lanes ToFloat(Accumulator total, std::int32_t zero_point, const std::int32_t* column_sums) {
-  const __m256i* const sums = reinterpret_cast<const __m256i*>(column_sums);
-  const __m256i zero = _mm256_set1_epi32(zero_point);
-  const __m256i low = _mm256_mullo_epi32(zero, _mm256_loadu_si256(sums));
-  const __m256i high = _mm256_mullo_epi32(zero, _mm256_loadu_si256(sums + 1));
-  return {_mm256_cvtepi32_ps(_mm256_sub_epi32(total.low, low)),
-          _mm256_cvtepi32_ps(_mm256_sub_epi32(total.high, high))};
+// total - zero_point * sums, as floats.
+inline Lanes ToFloat(Accumulator total, const ZeroPoint& zero_point, const ChannelSum* sums) {
+  const __m256i* const halves = reinterpret_cast<const __m256i*>(sums);
+  const __m256i factors = _mm256_set1_epi32(zero_point.factors);
+  const __m256i low = _mm256_madd_epi16(factors, _mm256_loadu_si256(halves));
+  const __m256i high = _mm256_madd_epi16(factors, _mm256_loadu_si256(halves + 1));
+  return {_mm256_cvtepi32_ps(_mm256_add_epi32(total.low, low)),
+          _mm256_cvtepi32_ps(_mm256_add_epi32(total.high, high))};
 }
 
 #endif  // MODELSAT_CPU_GEMM_TILE_AVX2_H_

@@ -7,6 +7,11 @@
 // 9 rows x 3 panels hold 27 of the 32 registers; the rest are 3 of weights and one of activations.
 inline constexpr int kMaxTileRows = 9;
 
+// Lines of weights that a tile fetches ahead in each step of 8 inputs. Tiles of few rows are few,
+// so that each has to fetch more.
+template <int kRows>
+inline constexpr int kFarLines = kRows > 5 ? 1 : 3;
+
 struct Accumulator {
   __m512i v;  // one int32 per channel of a panel
 };
@@ -42,10 +47,9 @@ inline __attribute__((always_inline)) void AccumulateTile(const std::uint8_t* ro
                                                           const std::int8_t* weights, int depth,
                                                           const std::int8_t* prefetch,
                                                           Accumulator (&total)[kRows][kPanels]) {
-  // The weights of this group a few steps on come into the first-level cache, and a part of the
-  // next group into the second. Few rows leave less time for that.
+  // The weights of this group a few steps on come into the first-level cache, and those of a later
+  // one into the second.
   constexpr int kNear = 8 * 64 * kPanels;
-  constexpr int kFarLines = kRows > 5 ? 1 : 2;
   __m512i sums[kRows][kPanels];
 #pragma GCC unroll 9
   for (int r = 0; r < kRows; ++r) {
@@ -58,11 +62,11 @@ inline __attribute__((always_inline)) void AccumulateTile(const std::uint8_t* ro
     for (int line = 0; line < 2 * kPanels; ++line) {
       _mm_prefetch(reinterpret_cast<const char*>(weights + kNear + 64 * line), _MM_HINT_T0);
     }
-#pragma GCC unroll 2
-    for (int line = 0; line < kFarLines; ++line) {
+#pragma GCC unroll 3
+    for (int line = 0; line < kFarLines<kRows>; ++line) {
       _mm_prefetch(reinterpret_cast<const char*>(prefetch + 64 * line), _MM_HINT_T1);
     }
-    prefetch += 64 * kFarLines;
+    prefetch += 64 * kFarLines<kRows>;
     AddStep<kRows, kPanels>(rows, stride, weights, sums);
     AddStep<kRows, kPanels>(rows + 4, stride, weights + 64 * kPanels, sums);
     weights += 2 * 64 * kPanels;
@@ -74,11 +78,10 @@ inline __attribute__((always_inline)) void AccumulateTile(const std::uint8_t* ro
   }
 }
 
-// total - zero_point * column_sums, as floats.
-inline Lanes ToFloat(Accumulator total, std::int32_t zero_point, const std::int32_t* column_sums) {
-  const __m512i sums = _mm512_loadu_si512(column_sums);
-  const __m512i correction = _mm512_mullo_epi32(_mm512_set1_epi32(zero_point), sums);
-  return {_mm512_cvtepi32_ps(_mm512_sub_epi32(total.v, correction))};
+// total - zero_point * sums, as floats.
+inline Lanes ToFloat(Accumulator total, const ZeroPoint& zero_point, const ChannelSum* sums) {
+  const __m512i factors = _mm512_set1_epi32(zero_point.factors);
+  return {_mm512_cvtepi32_ps(_mm512_dpwssd_epi32(total.v, factors, _mm512_loadu_si512(sums)))};
 }
 
 #endif  // MODELSAT_CPU_GEMM_TILE_AVX512VNNI_H_

@@ -5,6 +5,9 @@
 
 inline constexpr int kMaxTileRows = 1;
 
+template <int kRows>
+inline constexpr int kFarLines = 0;  // nothing is fetched ahead
+
 struct Accumulator {
   std::int32_t v[kLanes];
 };
@@ -33,12 +36,13 @@ inline void AccumulateTile(const std::uint8_t* rows, std::int64_t stride,
   }
 }
 
-// total - zero_point * column_sums, as floats.
-inline Lanes ToFloat(const Accumulator& total, std::int32_t zero_point,
-                     const std::int32_t* column_sums) {
+// total - zero_point * sums, as floats.
+inline Lanes ToFloat(const Accumulator& total, const ZeroPoint& zero_point,
+                     const ChannelSum* sums) {
   Lanes out;
   for (int c = 0; c < kLanes; ++c) {
-    out.v[c] = static_cast<float>(total.v[c] - zero_point * column_sums[c]);
+    const std::int32_t sum = sums[c].upper * ChannelSum::kUnit + sums[c].lower;
+    out.v[c] = static_cast<float>(total.v[c] - zero_point.value() * sum);
   }
   return out;
 }

@@ -12,15 +12,9 @@
 #ifndef MODELSAT_CPU_KERNEL_ATTENTION_H_
 #define MODELSAT_CPU_KERNEL_ATTENTION_H_
 
-void PackKeysValues(const float* keys, const float* values, std::int64_t stride, int tokens,
-                    int head_width, float* packed_keys, float* packed_values) {
+void PackKeys(const float* keys, std::int64_t stride, int tokens, int head_width,
+              float* packed_keys) {
   const int padded = PadToLanes(tokens);
-  for (int j = 0; j < tokens; ++j) {
-    for (int d = 0; d < head_width; d += kLanes) {
-      Store(packed_values + static_cast<std::int64_t>(j) * head_width + d,
-            Load(values + j * stride + d));
-    }
-  }
   const int whole = tokens / kLanes * kLanes;
   for (int d = 0; d < head_width; d += kLanes) {
     float* const out = packed_keys + static_cast<std::int64_t>(d) * padded;
@@ -145,8 +139,7 @@ inline __attribute__((always_inline)) void SumValues(const AttentionArgs& args, 
     Lanes value[kVectors];
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) {
-      value[v] =
-          Load(args.values + static_cast<std::int64_t>(j) * args.head_width + d + v * kLanes);
+      value[v] = Load(args.values + j * args.value_stride + d + v * kLanes);
     }
 #pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r) {

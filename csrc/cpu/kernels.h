@@ -22,30 +22,65 @@ inline constexpr float kMaskedScore = -1e30f;  // score of a key that is only pa
 
 constexpr int PadToLanes(int size) { return (size + kLanes - 1) / kLanes * kLanes; }
 
+// The sum of a channel's weights as lower + kUnit * upper: so split, one 16-bit multiply-add of the
+// vector units takes the whole product with a zero point.
+struct ChannelSum {
+  static constexpr std::int32_t kUnit = 128;
+
+  static ChannelSum Of(std::int32_t sum) {
+    const std::int32_t lower = ((sum % kUnit) + kUnit) % kUnit;
+    return {static_cast<std::int16_t>(lower), static_cast<std::int16_t>((sum - lower) / kUnit)};
+  }
+
+  std::int16_t lower;
+  std::int16_t upper;
+};
+
+// The zero point of a row, 0 to 255, as what a ChannelSum is multiplied by: minus the zero point in
+// the lower 16 bits, kUnit times that in the upper.
+struct ZeroPoint {
+  static constexpr ZeroPoint Of(std::int32_t zero) {
+    return {-zero * ChannelSum::kUnit * 65536 + (-zero & 0xFFFF)};
+  }
+
+  constexpr std::int32_t value() const { return -static_cast<std::int16_t>(factors & 0xFFFF); }
+  bool operator==(const ZeroPoint& other) const { return factors == other.factors; }
+
+  std::int32_t factors;
+};
+
 // Weights of a linear layer, int8 symmetric per output channel, as the GEMM reads them: groups of
 // up to kPanelsPerGroup panels; inside a group [in / 4][panels of the group][kLanes channels][4
 // inputs].
 struct PackedLinear {
   const std::int8_t* weights = nullptr;
-  const std::int32_t* column_sums = nullptr;  // [out]: sum of the channel's weights
-  const float* scales = nullptr;              // [out]
-  const float* biases = nullptr;              // [out]
+  const ChannelSum* channel_sums = nullptr;  // [blocks, out], over the inputs of each block
+  const float* scales = nullptr;             // [out]
+  const float* biases = nullptr;             // [out]
   int in = 0;
   int out = 0;
+  int blocks = 1;  // as those of the rows that it reads
 };
 
-// Rows of activations: value = scale * (quantized - zero_point), per row.
+// Rows of activations: value = scale * (quantized - zero_point), per block of a row.
 struct QuantizedRows {
-  std::uint8_t* values = nullptr;       // [rows, width], stride = width
-  float* scales = nullptr;              // [rows]
-  std::int32_t* zero_points = nullptr;  // [rows]
+  std::uint8_t* values = nullptr;    // [rows, width], stride = width
+  float* scales = nullptr;           // [rows, blocks]
+  ZeroPoint* zero_points = nullptr;  // [rows, blocks]
   int width = 0;
+  int blocks = 1;  // of kBlock values each, the last one what is left; or one of the whole width
 
   QuantizedRows From(int row) const {
-    return {values + static_cast<std::int64_t>(row) * width, scales + row, zero_points + row,
-            width};
+    const std::int64_t first = row;
+    return {values + first * width, scales + first * blocks, zero_points + first * blocks, width,
+            blocks};
   }
 };
+
+// The output of linear_gelu_quantize is quantized block by block, while a block of a few rows is
+// still in the first-level cache.
+inline constexpr int kBlock = 8 * kPanelsPerGroup * kLanes;
+constexpr int BlocksOf(int width) { return (width + kBlock - 1) / kBlock; }
 
 struct LayerNormWeights {
   const float* gamma = nullptr;  // [width]
@@ -55,14 +90,23 @@ struct LayerNormWeights {
   float epsilon = 0.0f;
 };
 
+// int8 rows of norm.size values each, without padding, and their scales.
+struct EmbeddingTables {
+  const std::int8_t* words = nullptr;      // [vocab, size]
+  const float* word_scales = nullptr;      // [vocab]
+  const std::int8_t* positions = nullptr;  // [max positions, size]
+  const float* position_scales = nullptr;  // [max positions]
+};
+
 // One head of one instruction: queries of several rows against the instruction's keys, and for
 // inquiry rows against their own key and their candidate's memory as well.
 struct AttentionArgs {
   const float* queries = nullptr;  // [rows, head_width], scaled by log2(e) / sqrt(head size)
   std::int64_t query_stride = 0;
   int rows = 0;
-  const float* keys = nullptr;    // [head_width, padded tokens], see pack_keys_values
+  const float* keys = nullptr;    // [head_width, padded tokens], see pack_keys
   const float* values = nullptr;  // [tokens, head_width]
+  std::int64_t value_stride = 0;
   int tokens = 0;
   int head_width = 0;
 
@@ -92,10 +136,10 @@ struct Kernels {
   void (*linear)(const PackedLinear& layer, const QuantizedRows& input, int rows, float* output,
                  std::int64_t output_stride);
 
-  // The same, then GELU (the exact one, x * Phi(x), to 1e-6), then each row quantized into
-  // `output`. `scratch` is float [rows, out], `ranges` float [rows, 2 * kLanes].
+  // The same, then GELU (x * Phi(x), to 5e-5), then each block of BlocksOf(out) quantized into
+  // `output`.
   void (*linear_gelu_quantize)(const PackedLinear& layer, const QuantizedRows& input, int rows,
-                               float* scratch, float* ranges, const QuantizedRows& output);
+                               const QuantizedRows& output);
 
   // Asymmetric uint8 per row. The range always holds 0; a row of zeros gets scale 0.
   void (*quantize)(const float* input, std::int64_t stride, int rows, const QuantizedRows& output);
@@ -105,16 +149,15 @@ struct Kernels {
                             std::int64_t branch_stride, int rows, float* state,
                             const QuantizedRows& output);
 
-  // state = LayerNorm(word * word_scale + position * position_scale), and its quantized copy.
-  // `word` and `position` hold norm.size int8 values.
-  void (*embed)(const LayerNormWeights& norm, const std::int8_t* word, float word_scale,
-                const std::int8_t* position, float position_scale, float* state,
+  // state[t] = LayerNorm(word of token t + position t), and its quantized copy, for the tokens of
+  // one instruction.
+  void (*embed)(const LayerNormWeights& norm, const EmbeddingTables& tables,
+                const std::int32_t* token_ids, int tokens, float* state,
                 const QuantizedRows& output);
 
-  // Rows of keys and values [tokens, head_width] of one head into keys [head_width, padded tokens]
-  // (zeros in the padding) and values [tokens, head_width].
-  void (*pack_keys_values)(const float* keys, const float* values, std::int64_t stride, int tokens,
-                           int head_width, float* packed_keys, float* packed_values);
+  // Keys [tokens, head_width] of one head into [head_width, padded tokens], zeros in the padding.
+  void (*pack_keys)(const float* keys, std::int64_t stride, int tokens, int head_width,
+                    float* packed_keys);
 
   // output = softmax(queries . keys) . values, over the instruction, then self, then the memory.
   void (*attend)(const AttentionArgs& args);

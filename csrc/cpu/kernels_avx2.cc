@@ -43,9 +43,9 @@ namespace {
 namespace modelsat {
 
 const Kernels& Avx2Kernels() {
-  static const Kernels kernels{Isa::kAvx2,      &Linear,          &LinearGeluQuantize,
-                               &Quantize,       &AddNormQuantize, &Embed,
-                               &PackKeysValues, &Attend,          &Dot};
+  static const Kernels kernels{Isa::kAvx2, &Linear,          &LinearGeluQuantize,
+                               &Quantize,  &AddNormQuantize, &Embed,
+                               &PackKeys,  &Attend,          &Dot};
   return kernels;
 }
 

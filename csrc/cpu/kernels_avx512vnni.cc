@@ -50,7 +50,7 @@ namespace modelsat {
 const Kernels& Avx512VnniKernels() {
   static const Kernels kernels{Isa::kAvx512Vnni, &Linear,          &LinearGeluQuantize,
                                &Quantize,        &AddNormQuantize, &Embed,
-                               &PackKeysValues,  &Attend,          &Dot};
+                               &PackKeys,        &Attend,          &Dot};
   return kernels;
 }
 

@@ -22,9 +22,9 @@ namespace {
 }  // namespace
 
 const Kernels& PortableKernels() {
-  static const Kernels kernels{Isa::kPortable,  &Linear,          &LinearGeluQuantize,
-                               &Quantize,       &AddNormQuantize, &Embed,
-                               &PackKeysValues, &Attend,          &Dot};
+  static const Kernels kernels{Isa::kPortable, &Linear,          &LinearGeluQuantize,
+                               &Quantize,      &AddNormQuantize, &Embed,
+                               &PackKeys,      &Attend,          &Dot};
   return kernels;
 }
 

@@ -85,16 +85,21 @@ inline float MinLanes(Lanes a) {
   return _mm_cvtss_f32(_mm_min_ss(two, _mm_movehdup_ps(two)));
 }
 
-// Nearest integer of a plus zero_point, saturated to uint8.
-inline void StoreQuantized(std::uint8_t* p, Lanes a, std::int32_t zero_point) {
-  const __m256i shift = _mm256_set1_epi32(zero_point);
-  const __m256i low = _mm256_add_epi32(_mm256_cvtps_epi32(a.low), shift);
-  const __m256i high = _mm256_add_epi32(_mm256_cvtps_epi32(a.high), shift);
+// Nearest integers, saturated to uint8.
+inline void StoreRounded(std::uint8_t* p, Lanes a) {
+  const __m256i low = _mm256_cvtps_epi32(a.low);
+  const __m256i high = _mm256_cvtps_epi32(a.high);
   // packs works within 128-bit halves: the permutation puts the four quarters back in order
   const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xD8);
   const __m128i bytes =
       _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
+}
+inline void StoreRounded4(std::uint8_t* p, Lanes a, Lanes b, Lanes c, Lanes d) {
+  StoreRounded(p, a);
+  StoreRounded(p + 16, b);
+  StoreRounded(p + 32, c);
+  StoreRounded(p + 48, d);
 }
 
 // out[c][r] = in[r][c] for 16 x 16 floats.

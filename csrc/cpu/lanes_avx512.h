@@ -50,11 +50,17 @@ inline float SumLanes(Lanes a) {
 inline float MaxLanes(Lanes a) { return _mm512_reduce_max_ps(a.v); }
 inline float MinLanes(Lanes a) { return _mm512_reduce_min_ps(a.v); }
 
-// Nearest integer of a plus zero_point, saturated to uint8.
-inline void StoreQuantized(std::uint8_t* p, Lanes a, std::int32_t zero_point) {
-  const __m512i shifted = _mm512_add_epi32(_mm512_cvtps_epi32(a.v), _mm512_set1_epi32(zero_point));
-  const __m512i clamped = _mm512_max_epi32(shifted, _mm512_setzero_si512());
+// Nearest integers, saturated to uint8.
+inline void StoreRounded(std::uint8_t* p, Lanes a) {
+  const __m512i clamped = _mm512_max_epi32(_mm512_cvtps_epi32(a.v), _mm512_setzero_si512());
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtusepi32_epi8(clamped));
+}
+inline void StoreRounded4(std::uint8_t* p, Lanes a, Lanes b, Lanes c, Lanes d) {
+  const __m512i ab = _mm512_packs_epi32(_mm512_cvtps_epi32(a.v), _mm512_cvtps_epi32(b.v));
+  const __m512i cd = _mm512_packs_epi32(_mm512_cvtps_epi32(c.v), _mm512_cvtps_epi32(d.v));
+  // packing works within 128 bits: each holds four bytes of a, then of b, c and d
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  _mm512_storeu_si512(p, _mm512_permutexvar_epi32(order, _mm512_packus_epi16(ab, cd)));
 }
 
 // out[c][r] = in[r][c] for 16 x 16 floats.

@@ -104,12 +104,19 @@ inline float MinLanes(const Lanes& a) {
   return Reduce(a, [](float x, float y) { return x < y ? x : y; });
 }
 
-// Nearest integer of a plus zero_point, saturated to uint8.
-inline void StoreQuantized(std::uint8_t* p, const Lanes& a, std::int32_t zero_point) {
+// Nearest integers, saturated to uint8.
+inline void StoreRounded(std::uint8_t* p, const Lanes& a) {
   for (int i = 0; i < kLanes; ++i) {
-    const std::int32_t shifted = static_cast<std::int32_t>(RoundScalar(a.v[i])) + zero_point;
-    p[i] = static_cast<std::uint8_t>(shifted < 0 ? 0 : shifted > 255 ? 255 : shifted);
+    const std::int32_t rounded = static_cast<std::int32_t>(RoundScalar(a.v[i]));
+    p[i] = static_cast<std::uint8_t>(rounded < 0 ? 0 : rounded > 255 ? 255 : rounded);
   }
+}
+inline void StoreRounded4(std::uint8_t* p, const Lanes& a, const Lanes& b, const Lanes& c,
+                          const Lanes& d) {
+  StoreRounded(p, a);
+  StoreRounded(p + kLanes, b);
+  StoreRounded(p + 2 * kLanes, c);
+  StoreRounded(p + 3 * kLanes, d);
 }
 
 // out[c][r] = in[r][c] for 16 x 16 floats.

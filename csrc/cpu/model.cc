@@ -8,8 +8,8 @@
 namespace modelsat {
 namespace {
 
-// An int32 sum of this many products of uint8 and int8 cannot overflow.
-constexpr std::int32_t kMaxFeatures = 65536;
+// An int32 sum of this many products of uint8 and int8 cannot overflow, nor can a ChannelSum.
+constexpr std::int32_t kMaxFeatures = 32640;
 
 NativeConfig Checked(const NativeConfig& config) {
   const auto refuse = [](const std::string& why) {
@@ -54,23 +54,24 @@ class LinearPacker {
  public:
   explicit LinearPacker(NativeModel* model) : model_(model) {}
 
-  // `factor` multiplies the layer's output.
+  // `factor` multiplies the layer's output; `blocks` are those of the rows that it will read.
   PackedLinear Pack(const std::string& name, int out, int in, const AxisMap& outs,
-                    const AxisMap& ins, float factor) {
+                    const AxisMap& ins, float factor, int blocks = 1) {
     const std::int8_t* const weights = model_->file_.Int8(name + ".weight", {out, in});
     const std::vector<float> scales = model_->file_.Floats(name + ".weight_scale", {out});
     const std::vector<float> biases = model_->file_.Floats(name + ".bias", {out});
     std::int8_t* const packed = model_->packed_.at<std::int8_t>(offset_);
     offset_ += outs.size() * ins.size();
-    LineVector<std::int32_t> column_sums(outs.size());
-    PackWeights(weights, in, outs, ins, packed, column_sums.data());
+    LineVector<ChannelSum> channel_sums(outs.size() * blocks);
+    PackWeights(weights, in, outs, ins, packed, blocks, channel_sums.data());
     PackedLinear layer;
     layer.weights = packed;
-    layer.column_sums = model_->column_sums_.emplace_back(std::move(column_sums)).data();
+    layer.channel_sums = model_->channel_sums_.emplace_back(std::move(channel_sums)).data();
     layer.scales = Channels(scales, outs, factor);
     layer.biases = Channels(biases, outs, factor);
     layer.in = static_cast<int>(ins.size());
     layer.out = static_cast<int>(outs.size());
+    layer.blocks = blocks;
     return layer;
   }
 
@@ -147,7 +148,8 @@ void NativeModel::LoadLayers() {
     layer.attention_output = packer.Pack(name + "attention_output", d, d, hidden, heads, 1.0f);
     layer.attention_norm = LoadNorm(name + "attention_norm");
     layer.up = packer.Pack(name + "up", f, d, intermediate, hidden, 1.0f);
-    layer.down = packer.Pack(name + "down", d, f, hidden, intermediate, 1.0f);
+    layer.down =
+        packer.Pack(name + "down", d, f, hidden, intermediate, 1.0f, BlocksOf(intermediate_width_));
     layer.output_norm = LoadNorm(name + "output_norm");
     layers_.push_back(layer);
   }

@@ -40,12 +40,14 @@ class NativeModel {
   int hidden_width() const { return hidden_width_; }
   int head_width() const { return head_width_; }
   int attention_width() const { return config_.heads * head_width_; }
+  // From one row of query, key and value to the next: an odd number of cache lines, because rows a
+  // multiple of a few lines apart would crowd into a part of the cache.
+  int qkv_stride() const { return (3 * attention_width() / kLanes | 1) * kLanes; }
   int intermediate_width() const { return intermediate_width_; }
 
-  const std::int8_t* word(std::int32_t token) const { return Row(words_, token); }
-  float word_scale(std::int32_t token) const { return word_scales_[token]; }
-  const std::int8_t* position(std::int32_t index) const { return Row(positions_, index); }
-  float position_scale(std::int32_t index) const { return position_scales_[index]; }
+  EmbeddingTables embeddings() const {
+    return {words_, word_scales_.data(), positions_, position_scales_.data()};
+  }
   const LayerNormWeights& embedding_norm() const { return embedding_norm_; }
   const NativeLayer& layer(int index) const { return layers_[index]; }
 
@@ -59,9 +61,6 @@ class NativeModel {
   const RelevanceHead& relevance() const { return relevance_; }
 
  private:
-  const std::int8_t* Row(const std::int8_t* rows, std::int32_t index) const {
-    return rows + static_cast<std::int64_t>(index) * config_.hidden;
-  }
   void LoadEmbeddings();
   void LoadLayers();
   void LoadHead();
@@ -75,7 +74,7 @@ class NativeModel {
   const WeightsFile file_;
   Buffer packed_;                          // all int8 weights, in the order in which they are read
   std::vector<LineVector<float>> floats_;  // norms, scales, biases
-  std::vector<LineVector<std::int32_t>> column_sums_;
+  std::vector<LineVector<ChannelSum>> channel_sums_;
 
   const std::int8_t* words_ = nullptr;
   std::vector<float> word_scales_;

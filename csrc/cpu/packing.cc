@@ -20,23 +20,25 @@ AxisMap PaddedHeads(int heads, int head_size) {
 }
 
 void PackWeights(const std::int8_t* weights, int in, const AxisMap& outs, const AxisMap& ins,
-                 std::int8_t* packed, std::int32_t* column_sums) {
+                 std::int8_t* packed, int blocks, ChannelSum* channel_sums) {
   constexpr int kInputsPerStep = 4;
   const int panels_in_all = static_cast<int>(outs.size()) / kLanes;
   for (int first = 0; first < panels_in_all; first += kPanelsPerGroup) {
     const int channels = std::min(kPanelsPerGroup, panels_in_all - first) * kLanes;
     for (int c = 0; c < channels; ++c) {
       const int out = outs[first * kLanes + c];
-      std::int32_t sum = 0;
+      std::vector<std::int32_t> sums(blocks, 0);
       for (std::size_t k = 0; k < ins.size(); ++k) {
         const bool padding = out < 0 || ins[k] < 0;
         const std::int8_t weight =
             padding ? std::int8_t{0} : weights[static_cast<std::int64_t>(out) * in + ins[k]];
         const std::size_t step = k / kInputsPerStep;
         packed[(step * channels + c) * kInputsPerStep + k % kInputsPerStep] = weight;
-        sum += weight;
+        sums[blocks == 1 ? 0 : k / kBlock] += weight;
       }
-      column_sums[first * kLanes + c] = sum;
+      for (int block = 0; block < blocks; ++block) {
+        channel_sums[block * outs.size() + first * kLanes + c] = ChannelSum::Of(sums[block]);
+      }
     }
     packed += static_cast<std::int64_t>(ins.size()) * channels;
   }

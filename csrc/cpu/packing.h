@@ -19,10 +19,11 @@ AxisMap PaddedAxis(int size);
 // Each head's `head_size` features, then padding up to a multiple of kLanes.
 AxisMap PaddedHeads(int heads, int head_size);
 
-// Writes outs.size() * ins.size() packed weights to `packed` and the sum of each output channel's
-// weights to `column_sums` [outs.size()]. `weights` is [out, in], row-major, `in` its row length.
+// Writes outs.size() * ins.size() packed weights to `packed` and the sums of each output channel's
+// weights to `channel_sums` [blocks, outs.size()]. `weights` is [out, in], row-major, `in` its row
+// length.
 void PackWeights(const std::int8_t* weights, int in, const AxisMap& outs, const AxisMap& ins,
-                 std::int8_t* packed, std::int32_t* column_sums);
+                 std::int8_t* packed, int blocks, ChannelSum* channel_sums);
 
 }  // namespace modelsat
 

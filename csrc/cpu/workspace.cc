@@ -10,21 +10,23 @@ constexpr int kInquiryRowsPerPass = 256;
 constexpr int kFeedForwardRows = 96;
 
 struct QuantizedPlaces {
-  QuantizedPlaces(Layout* layout, std::size_t rows, std::size_t width)
+  QuantizedPlaces(Layout* layout, std::size_t rows, std::size_t width, int blocks = 1)
       : values(layout->Reserve<std::uint8_t>(rows * width)),
-        scales(layout->Reserve<float>(rows)),
-        zero_points(layout->Reserve<std::int32_t>(rows)),
-        width(static_cast<int>(width)) {}
+        scales(layout->Reserve<float>(rows * blocks)),
+        zero_points(layout->Reserve<ZeroPoint>(rows * blocks)),
+        width(static_cast<int>(width)),
+        blocks(blocks) {}
 
   QuantizedRows In(const Buffer& buffer) const {
     return {buffer.at<std::uint8_t>(values), buffer.at<float>(scales),
-            buffer.at<std::int32_t>(zero_points), width};
+            buffer.at<ZeroPoint>(zero_points), width, blocks};
   }
 
   std::size_t values;
   std::size_t scales;
   std::size_t zero_points;
   int width;
+  int blocks;
 };
 
 }  // namespace
@@ -49,12 +51,10 @@ Workspace::Workspace(const NativeModel& model) : limits_(LimitsOf(model.config()
 
   Layout layout;
   state_ = layout.Reserve<float>(rows * hidden);
-  qkv_ = layout.Reserve<float>(rows * 3 * attention);
+  qkv_ = layout.Reserve<float>(rows * model.qkv_stride());
   attended_ = layout.Reserve<float>(rows * attention);
   projected_ = layout.Reserve<float>(rows * hidden);
-  wide_ = layout.Reserve<float>(feed_forward_rows * intermediate);
-  ranges_ = layout.Reserve<float>(feed_forward_rows * 2 * kLanes);
-  head_keys_values_ = layout.Reserve<float>(keys_values);
+  head_keys_ = layout.Reserve<float>(keys_values / 2);
   late_keys_values_ = layout.Reserve<float>(late_stride_ * model.late_layers());
   scores_ =
       layout.Reserve<float>(AttentionScratchFloats(limits_.tokens, model.config().memory_rows));
@@ -64,7 +64,8 @@ Workspace::Workspace(const NativeModel& model) : limits_(LimitsOf(model.config()
   relevance_scratch_ = layout.Reserve<float>(model.relevance().scratch_floats());
   const QuantizedPlaces state(&layout, rows, hidden);
   const QuantizedPlaces attended(&layout, rows, attention);
-  const QuantizedPlaces wide(&layout, feed_forward_rows, intermediate);
+  const QuantizedPlaces wide(&layout, feed_forward_rows, intermediate,
+                             BlocksOf(model.intermediate_width()));
   buffer_ = Buffer(layout.bytes());
   state_quantized_ = state.In(buffer_);
   attended_quantized_ = attended.In(buffer_);

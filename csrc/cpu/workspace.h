@@ -32,18 +32,16 @@ class Workspace {
   // [rows, ...] with rows = tokens + inquiry_rows
   float* state() const { return buffer_.at<float>(state_); }  // [rows, hidden_width]
   const QuantizedRows& state_quantized() const { return state_quantized_; }
-  float* qkv() const { return buffer_.at<float>(qkv_); }            // [rows, 3 * attention_width]
+  float* qkv() const { return buffer_.at<float>(qkv_); }            // [rows, qkv_stride]
   float* attended() const { return buffer_.at<float>(attended_); }  // [rows, attention_width]
   const QuantizedRows& attended_quantized() const { return attended_quantized_; }
   float* projected() const { return buffer_.at<float>(projected_); }  // [rows, hidden_width]
 
-  // [feed_forward_rows, ...]
-  float* wide() const { return buffer_.at<float>(wide_); }      // [.., intermediate_width]
-  float* ranges() const { return buffer_.at<float>(ranges_); }  // [.., 2 * kLanes]
+  // [feed_forward_rows, intermediate_width], in blocks
   const QuantizedRows& wide_quantized() const { return wide_quantized_; }
 
-  // Packed keys and values: of one head in an early layer, of all heads in late ones.
-  float* head_keys_values() const { return buffer_.at<float>(head_keys_values_); }
+  // Packed keys of one head in an early layer; packed keys and values of all heads in late ones.
+  float* head_keys() const { return buffer_.at<float>(head_keys_); }
   float* late_keys_values(int late_layer) const {
     return buffer_.at<float>(late_keys_values_) + late_layer * late_stride_;
   }
@@ -57,8 +55,8 @@ class Workspace {
 
  private:
   const PassLimits limits_;
-  std::size_t state_, qkv_, attended_, projected_, wide_, ranges_;
-  std::size_t head_keys_values_, late_keys_values_, scores_;
+  std::size_t state_, qkv_, attended_, projected_;
+  std::size_t head_keys_, late_keys_values_, scores_;
   std::size_t relevance_, relevance_scratch_;
   std::int64_t late_stride_ = 0;
   int relevance_width_ = 0;

@@ -30,7 +30,7 @@ NativeZoo::NativeZoo(std::shared_ptr<const NativeModel> model, const Kernels& ke
   Layout layout;
   start_ = layout.Reserve<float>(std::size_t(rows_) * model_->hidden_width());
   evidence_ = layout.Reserve<float>(std::size_t(rows_) * model_->relevance().padded_size());
-  first_qkv_ = layout.Reserve<float>(std::size_t(rows_) * 3 * model_->attention_width());
+  first_qkv_ = layout.Reserve<float>(std::size_t(rows_) * model_->qkv_stride());
   memory_ = layout.Reserve<float>(std::size_t(rows_) * model_->late_layers() * config.heads *
                                   memory_block_);
   buffer_ = Buffer(layout.bytes());
@@ -62,20 +62,20 @@ void NativeZoo::ComputeFirstQkv(const Kernels& kernels) {
   const int attention = model_->attention_width();
   std::vector<std::uint8_t> values(std::size_t(rows_) * width);
   std::vector<float> scales(rows_);
-  std::vector<std::int32_t> zero_points(rows_);
+  std::vector<ZeroPoint> zero_points(rows_);
   const QuantizedRows rows{values.data(), scales.data(), zero_points.data(), width};
   kernels.quantize(start(), width, rows_, rows);
   const NativeLayer& layer = model_->layer(model_->config().inject_at);
   const PackedLinear* const projections[] = {&layer.query, &layer.key, &layer.value};
   float* const output = buffer_.at<float>(first_qkv_);
   for (int i = 0; i < 3; ++i) {
-    kernels.linear(*projections[i], rows, rows_, output + i * attention, 3 * attention);
+    kernels.linear(*projections[i], rows, rows_, output + i * attention, model_->qkv_stride());
   }
 
   std::vector<float> rest(std::size_t(rows_) * width);
   for (std::size_t i = 0; i < rest.size(); ++i) {
     const std::size_t row = i / width;
-    rest[i] = start()[i] - scales[row] * static_cast<float>(values[i] - zero_points[row]);
+    rest[i] = start()[i] - scales[row] * static_cast<float>(values[i] - zero_points[row].value());
   }
   kernels.quantize(rest.data(), width, rows_, rows);
   std::vector<float> correction(std::size_t(rows_) * attention);
@@ -83,7 +83,7 @@ void NativeZoo::ComputeFirstQkv(const Kernels& kernels) {
     kernels.linear(*projections[i], rows, rows_, correction.data(), attention);
     for (int row = 0; row < rows_; ++row) {
       for (int j = 0; j < attention; ++j) {
-        output[(std::int64_t{row} * 3 + i) * attention + j] +=
+        output[std::int64_t{row} * model_->qkv_stride() + i * attention + j] +=
             correction[std::int64_t{row} * attention + j] - projections[i]->biases[j];
       }
     }
@@ -108,9 +108,9 @@ void NativeZoo::PackMemory(const Kernels& kernels, const float* memory) {
           std::copy_n(source + std::int64_t{j} * config.hidden, head_size,
                       padded.data() + std::int64_t{j} * head_width);
         }
-        kernels.pack_keys_values(padded.data(), padded.data() + std::int64_t{k} * head_width,
-                                 head_width, k, head_width, block,
-                                 block + std::int64_t{head_width} * PadToLanes(k));
+        kernels.pack_keys(padded.data(), head_width, k, head_width, block);
+        std::copy_n(padded.data() + std::int64_t{k} * head_width, std::int64_t{k} * head_width,
+                    block + std::int64_t{head_width} * PadToLanes(k));
       }
     }
   }

@@ -30,7 +30,7 @@ class NativeZoo {
   // Evidence for the relevance head, [rows, relevance padded_size].
   const float* evidence() const { return buffer_.at<float>(evidence_); }
 
-  // Query, key and value of the inquiry rows in layer inject_at, [rows, 3 * attention_width].
+  // Query, key and value of the inquiry rows in layer inject_at, [rows, qkv_stride].
   const float* first_qkv() const { return buffer_.at<float>(first_qkv_); }
 
   // Memory of one late layer and head: per row, memory_block() floats, first the keys

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -14,12 +17,14 @@ from torch import Tensor, nn
 
 from modelsat_engine.export.bundle import Bundle, write_manifest
 from modelsat_engine.export.quantization import QuantizedLinear, quantize_network
+from modelsat_engine.model import trunk
 from modelsat_engine.model.config import CapabilityEncoderConfig, NetworkConfig, TrunkConfig
 from modelsat_engine.model.network import ModelSatNetwork
 from modelsat_engine.runtime.candidate_table import CandidateTable, EncodedCandidates
 from tests.runtime.tiny_bundle import tiny_profile, write_tiny_bundle
 
 VOCAB, POSITIONS = 97, 80
+BLOCK = 384  # columns of the feed-forward's middle that share a scale
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ SHAPES = (
     Shape(layers=4, inject_at=2, memory_rows=7, views=2),
     Shape(layers=4, inject_at=0, hidden=40, heads=5, memory_rows=18, head="regression"),
     Shape(layers=3, inject_at=2, hidden=96, heads=6, intermediate=200, views=3, head="regression"),
+    Shape(layers=2, hidden=32, heads=2, intermediate=2 * BLOCK + 37),
     Shape(relevance_hidden=9),
     Shape(layers=2, inject_at=1, hidden=33, memory_rows=7, views=2, relevance_hidden=21),
 )
@@ -124,25 +130,42 @@ def reference_scores(
     """Probabilities float32 ``[B, M]`` of the network in PyTorch, one instruction at a time.
 
     Args:
-        int8: whether activations are quantised before every linear layer of the trunk, as in the native executor:
-            all but those where the inquiry rows start, whose first query, key and value belong to the table.
+        int8: whether activations are quantised before every linear layer of the trunk and GELU is a polynomial, as in
+            the native executor. Exempt are the inquiry rows' first query, key and value, which belong to the table.
     """
     start = torch.from_numpy(table.inquiry_start.copy())
     inquiry_rows = start[..., : network.config.trunk.hidden].flatten(0, 1)[None]
 
     def quantise_input(_: nn.Module, arguments: tuple[Tensor]) -> tuple[Tensor]:
-        return arguments if torch.equal(arguments[0], inquiry_rows) else (_quantised(arguments[0]),)
+        if torch.equal(arguments[0], inquiry_rows):
+            return arguments
+        return (torch.cat([_quantised(block) for block in arguments[0].split(BLOCK, -1)], -1),)
 
-    layers = [module for module in network.trunk.modules() if isinstance(module, QuantizedLinear)]
-    hooks = [layer.register_forward_pre_hook(quantise_input) for layer in layers] if int8 else []
     memory = None if table.memory is None else torch.from_numpy(table.memory.copy())
     rows = []
-    for ids in instructions:
-        token_ids = torch.from_numpy(ids.astype(np.int64))[None]
-        rows.append(network(token_ids, torch.ones_like(token_ids), start, memory)[0])
-    for hook in hooks:
-        hook.remove()
+    with ExitStack() as stack:
+        if int8:
+            for module in network.trunk.modules():
+                if isinstance(module, QuantizedLinear):
+                    stack.callback(module.register_forward_pre_hook(quantise_input).remove)
+            stack.enter_context(patch.object(trunk, "F", SimpleNamespace(**{**vars(trunk.F), "gelu": _gelu})))
+        for ids in instructions:
+            token_ids = torch.from_numpy(ids.astype(np.int64))[None]
+            rows.append(network(token_ids, torch.ones_like(token_ids), start, memory)[0])
     return torch.cat(rows).numpy()
+
+
+def _gelu(x: Tensor) -> Tensor:
+    """x (1/2 + c p(c^2)) with c = x held within +-4.3: the executor's polynomial for x Phi(x)."""
+    coefficients = (
+        *(3.986907899e-01, -6.594495475e-02, 9.560904466e-03, -1.030489919e-03, 8.028869343e-05),
+        *(-4.346637070e-06, 1.535023273e-07, -3.155339101e-09, 2.848823087e-11),
+    )
+    c = x.clamp(-4.3, 4.3)
+    p = torch.zeros_like(x)
+    for coefficient in reversed(coefficients):
+        p = p * c * c + coefficient
+    return x * (0.5 + c * p)
 
 
 def _quantised(rows: Tensor) -> Tensor:
@@ -151,5 +174,5 @@ def _quantised(rows: Tensor) -> Tensor:
     scale = (high - low) / 255
     inverse = torch.where(scale > 0, 255 / (high - low), torch.zeros_like(scale))
     zero_point = (0.5 - low * inverse).floor()
-    quantised = ((rows * inverse).round() + zero_point).clamp(0, 255)
+    quantised = (rows * inverse + zero_point).round().clamp(0, 255)
     return scale * (quantised - zero_point)
