@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ _DTYPES = ("fp16", "bf16", "fp32")
 @click.option(
     "--kernel", "kernels", multiple=True, help="Only this kernel, such as linear; may be given several times."
 )
+@click.option("--form", "patterns", multiple=True, help="Only forms of such names, such as 'linear-up-*'.")
 @click.option(
     "--dtype", "dtypes", multiple=True, type=click.Choice(_DTYPES), help="Only this dtype, may be given several times."
 )
@@ -47,6 +49,7 @@ def main(
     ctx: click.Context,
     targets: tuple[str, ...],
     kernels: tuple[str, ...],
+    patterns: tuple[str, ...],
     dtypes: tuple[str, ...],
     bundle: Path | None,
     output: Path | None,
@@ -65,7 +68,7 @@ def main(
     from modelsat_engine.commands.console import complain, print_json
 
     try:
-        report = compile_all(targets or _TARGETS, kernels, dtypes or _DTYPES, bundle, output)
+        report = compile_all(targets or _TARGETS, kernels, patterns or ("*",), dtypes or _DTYPES, bundle, output)
     except ModelSatError as error:
         complain(str(error))
         ctx.exit(2 if isinstance(error, _UsageError) else 1)
@@ -86,6 +89,7 @@ class _UsageError(ModelSatError):
 def compile_all(
     targets: tuple[str, ...],
     kernels: tuple[str, ...] = (),
+    patterns: tuple[str, ...] = ("*",),
     dtypes: tuple[str, ...] = _DTYPES,
     bundle: Path | None = None,
     output: Path | None = None,
@@ -94,7 +98,8 @@ def compile_all(
 
     Args:
         targets: such as ``sm_90``.
-        kernels: only these operations; empty for all. dtypes: only what computes with these.
+        kernels: only these operations; empty for all.
+        patterns: only forms of these names, ``*`` for any letters. dtypes: only what computes with these.
         bundle: directory of the router whose sizes count, None for the shipped one.
         output: directory for cubins and manifest, made where it is missing.
 
@@ -123,7 +128,17 @@ def compile_all(
     unknown = [kernel for kernel in kernels if kernel not in known]
     if unknown:
         raise _UsageError(f"no kernel is called {unknown[0]!r}; there are {', '.join(known)}")
-    wanted = [form for form in forms if (not kernels or form.kernel in kernels) and form.dtype in dtypes]
+    wanted = [
+        form
+        for form in forms
+        if (not kernels or form.kernel in kernels)
+        and form.dtype in dtypes
+        and any(fnmatchcase(form.name, pattern) for pattern in patterns)
+    ]
+    if not wanted:
+        raise _UsageError("no form is left to compile; leave out --form to see the names of all")
+    if output is not None:
+        _make_folders(output, targets)  # before the work, not after it
     compiled: list[CompiledForm] = []
     with ProgressBar("compiling kernels") as bar:
         for target in targets:
@@ -141,20 +156,28 @@ def compile_all(
     return report
 
 
+def _make_folders(output: Path, targets: tuple[str, ...]) -> None:
+    try:
+        for target in targets:
+            (output / target).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_write(output, error) from error
+
+
 def _write(output: Path, compiled: list[Any], report: dict[str, Any]) -> None:
     """Cubins first and the manifest last, so that a manifest never names a file that is not there."""
     from modelsat_engine.aptitude.files import write_json
 
     try:
         for form in compiled:
-            path = output / form.file_name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(form.cubin)
+            (output / form.file_name).write_bytes(form.cubin)
         write_json(output / MANIFEST_NAME, report)
     except OSError as error:
-        raise ModelSatError(
-            f"cannot write {error.filename or output}: {error.strerror}; name another directory"
-        ) from error
+        raise _cannot_write(output, error) from error
+
+
+def _cannot_write(output: Path, error: OSError) -> ModelSatError:
+    return ModelSatError(f"cannot write {error.filename or output}: {error.strerror}; name another directory")
 
 
 def _print(report: dict[str, Any]) -> None:

@@ -100,7 +100,7 @@ def candidate_attention_kernel(
         cu_seqlens: int32 ``[B + 1]``. candidates: C. chunks: pieces of the longest instruction that may come.
         out: ``[B, C, P, H, HEAD_WIDTH]``, rows OUT_STRIDE apart.
         partial: fp32 ``[B * KEY_HEADS, tiles, chunks, BLOCK_ROWS, BLOCK_WIDTH + 2]``; arrivals: int32
-            ``[B * KEY_HEADS, tiles]``, zeros, which it leaves behind; neither is touched unless SPLIT_KEYS.
+            ``[B * KEY_HEADS, tiles]``, zeros; neither is touched unless SPLIT_KEYS.
     """
     tile = tl.program_id(0)
     request = tl.program_id(1) // KEY_HEADS
@@ -202,6 +202,5 @@ def candidate_attention_kernel(
                 tl.debug_barrier()
                 weight_sum, total = _merge_pieces(partial, pieces, BLOCK_ROWS, BLOCK_WIDTH)
                 tl.store(out + target, (total / weight_sum[:, None]).to(out.dtype.element_ty), mask=mask)
-                tl.store(arrivals + tile_index, 0)
     if pieces == 1:
         tl.store(out + target, (total / weight_sum[:, None]).to(out.dtype.element_ty), mask=mask)

@@ -35,8 +35,8 @@ def tile(kernel: str, dtype: torch.dtype, sizes: str, target: str) -> dict[str, 
         target: one of :data:`TARGETS`.
     """
     names = [f"{kernel}.fp32", kernel] if dtype == torch.float32 else [kernel]
-    for part in (target, "default"):
-        for name in names:
+    for name in names:
+        for part in (target, "default"):
             entries = read_table()[part].get(name, {})
             found = entries.get(sizes) or entries.get("any")
             if found is not None:

@@ -156,7 +156,7 @@ def test_a_pair_has_the_same_bits_whatever_is_beside_it(seed: int, name: str) ->
 
 
 def test_the_largest_prefix_is_read_to_its_end(seed: int) -> None:
-    case = Case((MAX_PREFIX_TOKENS,), 1, heads=1, key_heads=1, width=16)
+    case = Case((MAX_PREFIX_TOKENS,), 1, heads=1, key_heads=1, width=32)
     arguments = Arguments.draw(case, torch.float32)
     # the last key alone counts: a piece left out, or merged wrongly, would show
     arguments.prefix_key[-1] = 100 * arguments.query[0, 0, 0]

@@ -76,7 +76,7 @@ def test_sizes_of_their_own_come_before_any_and_a_gpus_before_the_default(monkey
     assert found(torch.float16, "2x2", "sm_80") == 2
     assert found(torch.float16, "3x3", "sm_80") == 1
     assert found(torch.float16, "2x2", "sm_90") == 4
-    assert found(torch.float32, "2x2", "sm_80") == 3
+    assert found(torch.float32, "2x2", "sm_80") == found(torch.float32, "2x2", "sm_90") == 3
 
 
 def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
