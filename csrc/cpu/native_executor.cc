@@ -9,6 +9,7 @@
 #include "cpu/isa.h"
 #include "cpu/kernels.h"
 #include "cpu/model.h"
+#include "cpu/model_cache.h"
 #include "cpu/thread_pool.h"
 #include "cpu/workspace.h"
 #include "cpu/zoo.h"
@@ -70,7 +71,7 @@ NativeExecutor::NativeExecutor(const std::string& weights_path,
         if (threads < 1 || options.max_batch_requests < 1 || options.max_batch_tokens < 1) {
           throw std::invalid_argument("threads and the bounds of a batch must be at least 1");
         }
-        auto model = std::make_shared<const NativeModel>(weights_path, tensors, config);
+        auto model = SharedModel(weights_path, tensors, config);
         return std::make_unique<State>(std::move(model), options, isa, threads);
       }()) {}
 

@@ -215,7 +215,8 @@ TEST(NativeExecutor, RefusesWhatItCannotScore) {
   RandomNetwork network(Small(), 10);
   const Zoo zoo(&network, 1);
   const auto executor = network.Load(With(""));
-  const auto other = network.Load(With(""));
+  RandomNetwork elsewhere(Small(), 10);
+  const auto other = elsewhere.Load(With(""));
   const auto table = executor->MakeTable(zoo.start.data(), nullptr, 1, 0);
   float p = 0.0f;
   const auto code = [&](const std::vector<std::int32_t>& tokens, const CandidateTable& t) {
@@ -227,7 +228,7 @@ TEST(NativeExecutor, RefusesWhatItCannotScore) {
   EXPECT_EQ(code({-1}, *table), StatusCode::kInvalidArgument);
   EXPECT_EQ(code(std::vector<std::int32_t>(62, 1), *table), StatusCode::kInvalidArgument);
   const auto foreign = other->MakeTable(zoo.start.data(), nullptr, 1, 0);
-  EXPECT_EQ(code({1}, *foreign), StatusCode::kInvalidArgument) << "a table of another executor";
+  EXPECT_EQ(code({1}, *foreign), StatusCode::kInvalidArgument) << "a table of another router";
   EXPECT_EQ(code({1}, CandidateTable(1, 48, 0, nullptr)), StatusCode::kInvalidArgument);
   std::vector<float> broken = zoo.start;
   broken[3] = NAN;

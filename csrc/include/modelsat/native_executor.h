@@ -53,7 +53,8 @@ struct NativeOptions {
 // time uses the additional threads. Nothing is allocated once a call of its kind has run before.
 class NativeExecutor final : public Executor {
  public:
-  // Maps the weights file and packs what the kernels read; the word embeddings are read in place,
+  // Maps the weights file and packs what the kernels read, once for all executors of a process that
+  // share a router; the word embeddings are read in place,
   // so the file must stay as it is (replacing it by renaming another over it is fine).
   //
   // Throws std::invalid_argument when the file, a tensor or the configuration is not usable (a
