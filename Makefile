@@ -144,6 +144,10 @@ OUT ?= build/gpu-check
 # Tests side by side where pytest-xdist is there: most of their time is compilation
 GPU_JOBS = $$($(PYTHON) -c 'import importlib.util as i; print("-n 8" if i.find_spec("xdist") else "")')
 
+# Small launches of every kind under the memory checker, which makes them many times slower
+SANITIZED = MODELSAT_TEST_DEVICE=cuda timeout 120 compute-sanitizer --tool memcheck --report-api-errors no \
+  --error-exitcode 9 $(PYTHON) -m pytest tests/kernels -q -p no:cacheprovider -k 'torch.float16 and not bfloat16 and (17-37 or 3-17 or grouped)'
+
 .PHONY: gpu-check
 gpu-check: ## Test and measure on this machine's NVIDIA GPU, with the PyTorch that PYTHON has (no download)
 	@command -v nvidia-smi >/dev/null && nvidia-smi -L | grep GPU || { echo "error: no NVIDIA GPU in sight (nvidia-smi -L)"; exit 1; }
@@ -153,6 +157,10 @@ gpu-check: ## Test and measure on this machine's NVIDIA GPU, with the PyTorch th
 	$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation --no-index --editable .
 	@failed=0; \
 	MODELSAT_TEST_DEVICE=cuda $(PYTHON) -m pytest tests/gpu tests/kernels $(GPU_JOBS) $(PYTEST_ARGS) 2>&1 | tee $(OUT)/tests.txt || failed=1; \
+	if command -v compute-sanitizer >/dev/null; then \
+	  $(SANITIZED) >$(OUT)/sanitizer.txt 2>&1 && echo "compute-sanitizer: nothing found" || \
+	  if grep -q 'Device not supported' $(OUT)/sanitizer.txt; then echo "compute-sanitizer does not run on this machine"; \
+	  else tail -n 20 $(OUT)/sanitizer.txt; failed=1; fi; fi; \
 	$(PYTHON) benchmarks/gpu.py --json $(OUT)/gpu.json 2>&1 | tee $(OUT)/gpu.txt || failed=1; \
 	echo "report: $(OUT)"; exit $$failed
 
