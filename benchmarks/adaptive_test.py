@@ -20,14 +20,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _machine import machine
 
 from modelsat_engine import CapabilityProfile, Engine
 from modelsat_engine.aptitude.adaptive import AdaptiveTest
@@ -299,7 +298,7 @@ def main() -> None:
     judge, items = Judge(bundle, data, split, options.questions), Items(bundle, data, split)
     result = {
         "bundle": bundle.label,
-        **_origin(),
+        "machine": machine("numpy"),
         "questions": len(judge.columns),
         "models": len(split.new_rows),
         "seeds": options.seeds,
@@ -312,16 +311,6 @@ def main() -> None:
     for kind in ("orders", "stopping", "coverage"):
         for name, value in result[kind].items():
             print(f"{kind} {name}: {json.dumps(value)}")
-
-
-def _origin() -> dict[str, str]:
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return {
-        "commit": commit.stdout.strip(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "machine": platform.machine(),
-    }
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:

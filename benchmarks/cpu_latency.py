@@ -13,13 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from _machine import machine
 from latency.bars import beside_a_busy_thread, load_time, one_forward_per_candidate, zoo_size
 from latency.contenders import NATIVE, ONNXRUNTIME_FP32, Contender, open_contenders, versions
 from latency.material import Material
@@ -61,27 +60,6 @@ def measure_cell(
     return {**cell, "ratio_to": base, "contenders": rows}
 
 
-def machine(pinned: list[int]) -> dict[str, Any]:
-    """Where and on what this ran."""
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-        return done.stdout.strip()
-
-    names = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    return {
-        "cpu": next((line.split(":", 1)[1].strip() for line in names if line.startswith("model name")), "unknown"),
-        "isa": native_isa(),
-        "cpus": os.cpu_count(),
-        "pinned_to": pinned,
-        "load_1_min": round(os.getloadavg()[0], 1),
-        "python": platform.python_version(),
-        "versions": versions(),
-        "commit": git("rev-parse", "--short", "HEAD") or None,
-        "uncommitted_changes": bool(git("status", "--porcelain", "--", "modelsat_engine", "csrc", "benchmarks")),
-    }
-
-
 def native_isa() -> str | None:
     """The instruction set of the native executor, or None without one."""
     try:
@@ -103,7 +81,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     material = Material(bundle, outcomes.texts if outcomes else None, max(options.seq, default=BASE["seq"]))
     result: dict[str, Any] = {
         "command": " ".join(["python", *sys.argv]),
-        "machine": machine(pinned),
+        "machine": {**machine(), "isa": native_isa(), "pinned_to": pinned, "versions": versions()},
         "bundle": bundle.label,
         "threads": options.threads,
         "instructions": "real, test questions" if outcomes else "invented",

@@ -13,17 +13,15 @@ import argparse
 import gc
 import json
 import os
-import platform
 import random
-import subprocess
 import sys
 import time
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _machine import machine
 
 from modelsat_engine import Engine
 
@@ -76,20 +74,6 @@ def measure(engine: Engine, requests: int, longest_words: int, seed: int) -> dic
     }
 
 
-def machine() -> dict[str, Any]:
-    """Where and on what this ran."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    names = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    return {
-        "cpu": next((line.split(":", 1)[1].strip() for line in names if line.startswith("model name")), "unknown"),
-        "cpus": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        "onnxruntime": version("onnxruntime"),
-        "modelsat_engine": version("modelsat-engine"),
-        "commit": commit.stdout.strip() or None,
-    }
-
-
 def main() -> int:
     """Measure, print, and say by the exit code whether memory stayed flat."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -104,7 +88,7 @@ def main() -> int:
     with Engine.load(options.bundle, threads=options.threads) as engine:
         result = {
             "command": " ".join(["python", *sys.argv]),
-            "machine": machine(),
+            "machine": machine("onnxruntime"),
             "bundle": engine.bundle.label,
             "executor": engine.executor,
             "candidates": len(engine.candidates),

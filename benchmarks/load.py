@@ -14,20 +14,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import platform
 import random
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _machine import machine
 
 from modelsat_engine import Engine, errors
 
@@ -131,21 +127,6 @@ def busy_thread() -> Iterator[None]:
         thread.join()
 
 
-def machine() -> dict[str, Any]:
-    """Where and on what this ran."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    names = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    return {
-        "cpu": next((line.split(":", 1)[1].strip() for line in names if line.startswith("model name")), "unknown"),
-        "cpus": len(os.sched_getaffinity(0)),
-        "load_1_min": round(os.getloadavg()[0], 1),
-        "python": platform.python_version(),
-        "onnxruntime": version("onnxruntime"),
-        "modelsat_engine": version("modelsat-engine"),
-        "commit": commit.stdout.strip() or None,
-    }
-
-
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -171,7 +152,7 @@ def main() -> int:
             runs["beside a busy Python thread"] = asyncio.run(points)
         result = {
             "command": " ".join(["python", *sys.argv]),
-            "machine": machine(),
+            "machine": machine("onnxruntime"),
             "bundle": engine.bundle.label,
             "executor": engine.executor,
             "threads": engine.threads,

@@ -14,7 +14,6 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import tempfile
 import time
 from dataclasses import replace
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _machine import machine
 
 from modelsat_engine import CapabilityProfile, Engine
 from modelsat_engine.aptitude import edit_zoo, save_zoo
@@ -151,10 +151,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         result = {
             "bundle": bundle.label,
-            "cpus": len(os.sched_getaffinity(0)),
-            "load_1_min": round(os.getloadavg()[0], 1),
-            "machine": platform.machine(),
-            "python": platform.python_version(),
+            "machine": machine(),
             **beside_joins(bundle, Path(folder), options.joining, options.joins, options.rate or 0.0),
             **cost_of_adding(bundle, options.joining),
             **cost_of_ranges(bundle),

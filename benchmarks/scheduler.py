@@ -19,17 +19,15 @@ import argparse
 import contextlib
 import json
 import os
-import platform
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _machine import machine
 
 from modelsat_engine import errors
 from modelsat_engine._core import BatchScheduler, CandidateTable, NoOpExecutor
@@ -164,20 +162,6 @@ def delay(count: int) -> list[dict[str, Any]]:
             row[f"added_p{q}_us"] = round(row[f"p{q}_us"] - (rows[0][f"p{q}_us"] if executor is no_op else 0.0), 2)
         rows.append({"what": "delay", "how": f"{name}, scheduled", **row})
     return rows
-
-
-def machine() -> dict[str, Any]:
-    """Where and on what this ran."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    names = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    return {
-        "cpu": next((line.split(":", 1)[1].strip() for line in names if line.startswith("model name")), "unknown"),
-        "cpus": len(os.sched_getaffinity(0)),
-        "load_1_min": round(os.getloadavg()[0], 1),
-        "python": platform.python_version(),
-        "modelsat_engine": version("modelsat-engine"),
-        "commit": commit.stdout.strip() or None,
-    }
 
 
 def main() -> int:
