@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from modelsat_engine.errors import BundleError, ExecutorError
 from modelsat_engine.export.bundle import Bundle
 from modelsat_engine.kernels.inventory import router_forms
 from modelsat_engine.kernels.specialization import Specialization
+from modelsat_engine.model.config import NetworkConfig
 from modelsat_engine.model.network import ModelSatNetwork
 from modelsat_engine.runtime.candidate_table import CandidateTable
-from modelsat_engine.runtime.executors import PackedBatch
+from modelsat_engine.runtime.capability import CapabilityEncoder
+from modelsat_engine.runtime.executors import PackedBatch, create_executor
 from modelsat_engine.runtime.executors.cuda_buckets import Bucket, write_inputs
 from modelsat_engine.runtime.executors.cuda_forward import Buffers, Forward
 from modelsat_engine.runtime.executors.cuda_weights import DeviceCandidates, read_weights
+from modelsat_engine.runtime.instruction import InstructionTokenizer
 from tests.runtime.native_bundle import (
     POSITIONS,
     SHAPES,
@@ -38,12 +44,25 @@ def forward_scores(
     table: CandidateTable,
     bucket: Bucket,
     dtype: torch.dtype = torch.float32,
+    **more: Any,
+) -> np.ndarray:
+    """:func:`pass_scores` of a network."""
+    return pass_scores(network.state_dict(), network.config, instructions, table, bucket, dtype, **more)
+
+
+def pass_scores(
+    tensors: Mapping[str, torch.Tensor],
+    config: NetworkConfig,
+    instructions: list[np.ndarray],
+    table: CandidateTable,
+    bucket: Bucket,
+    dtype: torch.dtype,
     leftovers: float = 0.0,
     longest: int | None = None,
 ) -> np.ndarray:
     """Probabilities ``[B, M]`` of one pass in a bucket that may be larger; `leftovers` lie in all buffers before."""
-    weights = read_weights(network.state_dict(), network.config, CPU, dtype)
-    candidates = DeviceCandidates.empty(weights, bucket.candidates * network.config.views)
+    weights = read_weights(tensors, config, CPU, dtype)
+    candidates = DeviceCandidates.empty(weights, bucket.candidates * config.views)
     candidates.load(weights, table)
     buffers = Buffers(weights, bucket)
     for buffer in (buffers.state, buffers.projected, buffers.attended, buffers.branch, buffers.wide):
@@ -69,6 +88,22 @@ def test_the_pass_is_the_network(seed: int, bundle: Bundle, shape: Shape) -> Non
     scores = forward_scores(network, instructions, table, Bucket(2, tokens, 3))
     expected = reference_scores(network, instructions, table, int8=False)
     assert np.abs(scores - expected).max() < 2e-5
+
+
+def test_the_shipped_router_in_half_precision_is_near_its_own_graph() -> None:
+    shipped = Bundle.load()
+    tokenizer = InstructionTokenizer.from_file(shipped.file("tokenizer.json"), 128)
+    profiles = shipped.zoo[:3]
+    table = CandidateTable(profiles, CapabilityEncoder(shipped, tokenizer).encode(profiles))
+    instructions = [tokenizer.tokenise(text).token_ids for text in ("2 + 2 = ?", "Prove it.")]
+    weights = load_file(shipped.file("weights.safetensors"))
+    config = NetworkConfig.from_json(dict(shipped.config))
+    bucket = Bucket(2, sum(map(len, instructions)), 3)
+    scores = pass_scores(weights, config, instructions, table, bucket, torch.float16)
+    graph = create_executor("onnxruntime", shipped, 1)
+    difference = np.abs(scores - graph.score(PackedBatch.pack(instructions), table)).max()
+    print(f"largest |dP| {difference:.2e}")
+    assert difference < 5e-4
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float16, 0.01), (torch.bfloat16, 0.08)], ids=str)
