@@ -133,7 +133,8 @@ def cli(ctx: click.Context) -> None:
       modelsat candidates list
       modelsat doctor
 
-    MODELSAT_BUNDLE and MODELSAT_ZOO give the defaults of --bundle and --zoo.
+    MODELSAT_BUNDLE and MODELSAT_ZOO give the defaults of --bundle and --zoo; MODELSAT_CACHE says where
+    embeddings are kept, or off.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
