@@ -11,18 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
-import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _machine import machine
 
 from modelsat_engine.runtime.executors.cuda_device import unavailable_reason
 
-ROOT = Path(__file__).resolve().parent.parent
 #: Instructions, tokens of each, candidates.
 BASE = (1, 64, 16)
 SIZES = (BASE, (1, 128, 16), (1, 64, 128), (8, 64, 16), (64, 128, 16))
@@ -68,7 +65,7 @@ def measure(dtype_name: str, compiled: bool) -> dict[str, Any]:
     ceilings = measure_ceilings(device, timer)
     passes = [measure_pass(bundle, material, timer, device, dtype, size, ceilings, compiled) for size in SIZES]
     result = {
-        "machine": machine(device),
+        "machine": {**device_facts(device), **machine("torch", "triton")},
         "dtype": dtype_name,
         "ceilings": ceilings,
         "passes": passes,
@@ -179,23 +176,16 @@ def bars(result: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def machine(device: Any) -> dict[str, Any]:
-    """Where and on what this ran."""
+def device_facts(device: Any) -> dict[str, Any]:
+    """The GPU, and the CUDA that torch was built for."""
     import torch
 
     properties = torch.cuda.get_device_properties(device)
-    done = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
     return {
         "gpu": properties.name,
         "multiprocessors": properties.multi_processor_count,
         "memory_bytes": properties.total_memory,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
         "cuda": torch.version.cuda,
-        "triton": version("triton"),
-        "commit": done.stdout.strip() or None,
     }
 
 
