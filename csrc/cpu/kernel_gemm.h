@@ -144,14 +144,7 @@ TileFunction TileOf(int rows) {
 
 template <Tile kTile>
 TileFunction TileOf(int rows, int panels) {
-  switch (panels) {
-    case 1:
-      return TileOf<1, kTile>(rows);
-    case 2:
-      return TileOf<2, kTile>(rows);
-    default:
-      return TileOf<3, kTile>(rows);
-  }
+  return panels == 1 ? TileOf<1, kTile>(rows) : TileOf<kPanelsPerGroup, kTile>(rows);
 }
 
 // Rows in tiles of nearly equal height: a last tile of one row would keep the multipliers waiting.
@@ -180,10 +173,9 @@ class TileRunner {
     task_.ranges = ranges;
   }
 
-  // The group that begins with channel n.
-  void SetPanels(int n) {
-    const int left = (layer_.out - n) / kLanes;
-    const int panels = left < kPanelsPerGroup ? left : kPanelsPerGroup;
+  // Goes to the group that begins with channel n and returns how many channels it has.
+  int SetGroup(int n) {
+    const int panels = PanelsOfGroup((layer_.out - n) / kLanes);
     if (panels != panels_) {
       panels_ = panels;
       share_ = std::int64_t{layer_.in} * panels * kLanes / tiles_.count;
@@ -194,6 +186,7 @@ class TileRunner {
     task_.channel_sums = layer_.channel_sums + n;
     task_.scales = layer_.scales + n;
     task_.biases = layer_.biases + n;
+    return panels * kLanes;
   }
 
   void Run(int tile, int row, float* output) {
@@ -222,8 +215,9 @@ void RunLinear(const PackedLinear& layer, const QuantizedRows& input, int rows, 
                std::int64_t output_stride) {
   const Tiles tiles(rows);
   TileRunner<kTile> runner(layer, input, tiles, output_stride, nullptr);
-  for (int n = 0; n < layer.out; n += kPanelsPerGroup * kLanes) {
-    runner.SetPanels(n);
+  int channels = 0;
+  for (int n = 0; n < layer.out; n += channels) {
+    channels = runner.SetGroup(n);
     int row = 0;
     for (int t = 0; t < tiles.count; ++t) {
       runner.Run(t, row, output + row * output_stride + n);
@@ -256,8 +250,9 @@ void LinearGeluQuantize(const PackedLinear& layer, const QuantizedRows& input, i
     for (int t = 0; t < tiles.count; ++t) {
       const int height = tiles.HeightOf(t);
       for (int i = 0; i < height * 2; ++i) Store(ranges + i * kLanes, Zero());
-      for (int n = 0; n < width; n += kPanelsPerGroup * kLanes) {
-        runner.SetPanels(begin + n);
+      int channels = 0;
+      for (int n = 0; n < width; n += channels) {
+        channels = runner.SetGroup(begin + n);
         runner.Run(t, row, scratch + n);
       }
       for (int r = 0; r < height; ++r) {

@@ -18,6 +18,10 @@ namespace modelsat {
 
 inline constexpr int kLanes = 16;          // floats that are treated as one vector everywhere
 inline constexpr int kPanelsPerGroup = 3;  // panels of kLanes output channels stored side by side
+// Of what is left after the whole groups, each panel is a group.
+constexpr int PanelsOfGroup(int panels_left) {
+  return panels_left < kPanelsPerGroup ? 1 : kPanelsPerGroup;
+}
 inline constexpr float kMaskedScore = -1e30f;  // score of a key that is only padding
 
 constexpr int PadToLanes(int size) { return (size + kLanes - 1) / kLanes * kLanes; }
@@ -50,7 +54,7 @@ struct ZeroPoint {
 };
 
 // Weights of a linear layer, int8 symmetric per output channel, as the GEMM reads them: groups of
-// up to kPanelsPerGroup panels; inside a group [in / 4][panels of the group][kLanes channels][4
+// PanelsOfGroup panels; inside a group [in / 4][panels of the group][kLanes channels][4
 // inputs].
 struct PackedLinear {
   const std::int8_t* weights = nullptr;

@@ -23,8 +23,10 @@ void PackWeights(const std::int8_t* weights, int in, const AxisMap& outs, const 
                  std::int8_t* packed, int blocks, ChannelSum* channel_sums) {
   constexpr int kInputsPerStep = 4;
   const int panels_in_all = static_cast<int>(outs.size()) / kLanes;
-  for (int first = 0; first < panels_in_all; first += kPanelsPerGroup) {
-    const int channels = std::min(kPanelsPerGroup, panels_in_all - first) * kLanes;
+  int panels = 0;
+  for (int first = 0; first < panels_in_all; first += panels) {
+    panels = PanelsOfGroup(panels_in_all - first);
+    const int channels = panels * kLanes;
     for (int c = 0; c < channels; ++c) {
       const int out = outs[first * kLanes + c];
       std::vector<std::int32_t> sums(blocks, 0);
