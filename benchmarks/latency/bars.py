@@ -70,15 +70,16 @@ def _loop(calls: list[Call]) -> Callable[[], object]:
 
 
 def _torch_loop(bundle: Bundle, prompt: np.ndarray, each: list[EncodedCandidates]) -> Callable[[], object]:
-    """The uncut layout from the first layer on, a forward for each candidate; without memory rows."""
+    """The uncut layout from the first layer on, a forward for each candidate; without memory rows and relevance head."""
     import torch
 
     from modelsat_engine.model.network import ConnectedZoo
 
-    network = network_of(bundle, layout="capability_first", inject_at=0)
+    network = network_of(bundle, layout="capability_first", inject_at=0, relevance_hidden=0)
     feeds = padded_feeds([prompt], each[0])
     ids, mask = torch.from_numpy(feeds["input_ids"]), torch.from_numpy(feeds["attention_mask"])
-    zoos = [ConnectedZoo(torch.from_numpy(np.array(one.inquiry_start))) for one in each]
+    hidden = network.config.trunk.hidden
+    zoos = [ConnectedZoo(torch.from_numpy(np.array(one.inquiry_start[..., :hidden]))) for one in each]
 
     def loop() -> list[object]:
         with torch.inference_mode():
