@@ -70,7 +70,7 @@ def _loop(calls: list[Call]) -> Callable[[], object]:
 
 
 def _torch_loop(bundle: Bundle, prompt: np.ndarray, each: list[EncodedCandidates]) -> Callable[[], object]:
-    """The uncut layout from the first layer on, a forward for each candidate; without memory rows and relevance head."""
+    """The uncut layout from the first layer on, a forward for each candidate; without memory and relevance head."""
     import torch
 
     from modelsat_engine.model.network import ConnectedZoo

@@ -151,8 +151,9 @@ def network_of(bundle: Bundle, **config: Any) -> Any:
         if not name.endswith("weight_scale")
     }
     network = ModelSatNetwork(replace(NetworkConfig.from_json(dict(bundle.config)), **config))
-    if network.relevance is None:  # left out by config
-        state = {name: tensor for name, tensor in state.items() if not name.startswith("relevance.")}
+    if network.relevance is None:  # what `config` left out
+        head = ("relevance.", "capability.note_evidence.")
+        state = {name: tensor for name, tensor in state.items() if not name.startswith(head)}
     network.load_state_dict(state)
     return network.eval().requires_grad_(False)
 
