@@ -193,7 +193,7 @@ def test_a_server_that_comes_back_at_another_address_is_gone_on_with(finish: Fin
 
 def test_an_outage_keeps_what_is_done_and_exits_with_1(finish: Finished, tmp_path: Path) -> None:
     with serving(lambda asked: knows_all(asked) if asked.number < 6 else Fails(503)) as server:
-        done = finish(*arguments(server.url, "--retries", "0", "--json"))
+        done = finish(*arguments(server.url, "--retries", "0", "--concurrency", "1", "--json"))
     assert done.returncode == 1
     assert json.loads(done.stdout)["graded_items"] == 6
     last = done.stderr.decode().splitlines()[-1]

@@ -199,15 +199,18 @@ def test_a_snapshot_is_bound_once_and_freed_with_it(plain: Case) -> None:
     assert len(executor._tables) == 0
 
 
-def test_a_table_outlives_its_executor(plain: Case) -> None:
+def test_a_table_outlives_its_executor_and_serves_the_others_of_its_router(plain: Case, tmp_path: Path) -> None:
     first, second = NativeExecutor(plain.bundle, 1), NativeExecutor(plain.bundle, 1)
     core_table = first.core_table(plain.table, 7)
     assert (core_table.version, core_table.num_candidates) == (7, 5)
+    batch = PackedBatch.pack(plain.instructions)
+    expected = first.core.score(batch.token_ids, batch.cu_seqlens, core_table)
     del first
     gc.collect()
-    batch = PackedBatch.pack(plain.instructions)
+    np.testing.assert_array_equal(second.core.score(batch.token_ids, batch.cu_seqlens, core_table), expected)
+    other = NativeExecutor(make_case(tmp_path / "other", SHAPES[0]).bundle, 1)
     with pytest.raises(InstructionError, match="was not made by this executor"):
-        second.core.score(batch.token_ids, batch.cu_seqlens, core_table)
+        other.core.score(batch.token_ids, batch.cu_seqlens, core_table)
 
 
 def test_a_candidate_that_is_not_finite_is_refused(plain: Case) -> None:

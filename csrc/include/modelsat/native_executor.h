@@ -68,8 +68,8 @@ class NativeExecutor final : public Executor {
   ExecutorLimits limits() const override;
 
   // kInvalidArgument for a batch that is malformed, outside the limits or the vocabulary, and for a
-  // table that another executor made; kExecutorError when the arithmetic overflowed; kForked in a
-  // forked child. Never throws for load.
+  // table that an executor of another router made; kExecutorError when the arithmetic overflowed;
+  // kForked in a forked child. Never throws for load.
   Status Score(const Batch& batch, const CandidateTable& table, float* probabilities) override;
 
   // A table that holds what depends on the candidates alone: where their inquiry rows start,
