@@ -183,7 +183,7 @@ def test_a_long_instruction_is_cut_and_both_outputs_say_so(run: Run) -> None:
         (["hello", "--zoo", "missing.json"], None),
         (["hello", "--bundle", "missing"], None),
         (["hello", "--executor", "abacus"], None),
-        (["hello", "--executor", "cuda"], None),
+        (["hello", "--executor", "tensorrt"], None),
     ],
 )
 def test_bad_input_is_one_line_and_exit_1(run: Run, tmp_path: Path, arguments: list[str], given: bytes | None) -> None:

@@ -136,7 +136,7 @@ _KINDS: dict[str, _Kind] = {
     "onnxruntime": _Kind(_onnxruntime_reason, _create_onnxruntime),
     "cuda": _Kind(_cuda_reason, _create_cuda, _cuda_unsupported),  # last until it is measured: by name only
 }
-_NOT_IN_THIS_VERSION = "this version has no such executor; use executor='onnxruntime'"
+_NOT_IN_THIS_VERSION = "this version has no such executor; use executor='auto'"
 _LATER = ("tensorrt",)
 
 
