@@ -13,30 +13,17 @@
 namespace modelsat {
 namespace {
 
-NativeConfig Small() {
-  NativeConfig config;
-  config.layers = 2;
-  config.hidden = 24;
-  config.heads = 3;
-  config.intermediate = 40;
-  config.vocab = 31;
-  config.max_positions = 20;
-  config.inject_at = 1;
-  config.max_instruction_tokens = 20;
-  return config;
-}
-
 TEST(ModelCache, ExecutorsOfOneRouterShareItsWeights) {
-  RandomNetwork network(Small(), 1);
+  RandomNetwork network(SmallConfig(), 1);
   const auto places = network.Write();
   const auto first = SharedModel(network.path(), places, network.config());
   EXPECT_EQ(SharedModel(network.path(), places, network.config()), first);
-  RandomNetwork other(Small(), 1);
+  RandomNetwork other(SmallConfig(), 1);
   EXPECT_NE(SharedModel(other.path(), other.Write(), other.config()), first) << "another file";
 }
 
 TEST(ModelCache, AnotherConfigurationIsAnotherModel) {
-  RandomNetwork network(Small(), 2);
+  RandomNetwork network(SmallConfig(), 2);
   const auto places = network.Write();
   const auto first = SharedModel(network.path(), places, network.config());
   NativeConfig config = network.config();
@@ -45,8 +32,8 @@ TEST(ModelCache, AnotherConfigurationIsAnotherModel) {
 }
 
 TEST(ModelCache, AFileThatTookThePlaceOfTheFirstIsLoaded) {
-  RandomNetwork network(Small(), 3);
-  RandomNetwork next(Small(), 4);
+  RandomNetwork network(SmallConfig(), 3);
+  RandomNetwork next(SmallConfig(), 4);
   const auto places = network.Write();
   const auto first = SharedModel(network.path(), places, network.config());
   const auto next_places = next.Write();
@@ -55,7 +42,7 @@ TEST(ModelCache, AFileThatTookThePlaceOfTheFirstIsLoaded) {
 }
 
 TEST(ModelCache, TheWeightsGoWithTheLastOneThatUsesThem) {
-  RandomNetwork network(Small(), 5);
+  RandomNetwork network(SmallConfig(), 5);
   const auto places = network.Write();
   std::weak_ptr<const NativeModel> model = SharedModel(network.path(), places, network.config());
   EXPECT_TRUE(model.expired());
@@ -63,7 +50,7 @@ TEST(ModelCache, TheWeightsGoWithTheLastOneThatUsesThem) {
 }
 
 TEST(ModelCache, ThreadsThatAskAtOnceGetOneModel) {
-  RandomNetwork network(Small(), 6);
+  RandomNetwork network(SmallConfig(), 6);
   const auto places = network.Write();
   std::vector<std::shared_ptr<const NativeModel>> models(7);
   std::vector<std::thread> threads;
@@ -75,7 +62,7 @@ TEST(ModelCache, ThreadsThatAskAtOnceGetOneModel) {
 }
 
 TEST(ModelCache, AFailureIsNotKept) {
-  RandomNetwork network(Small(), 7);
+  RandomNetwork network(SmallConfig(), 7);
   auto places = network.Write();
   const auto whole = places;
   places.erase("trunk.layers.0.up.weight");

@@ -24,22 +24,9 @@ namespace {
 
 constexpr int kCandidates = 7;
 
-NativeConfig Small() {
-  NativeConfig config;
-  config.layers = 3;
-  config.hidden = 48;
-  config.heads = 4;  // of 12: padded
-  config.intermediate = 72;
-  config.vocab = 101;
-  config.max_positions = 64;
-  config.inject_at = 1;
-  config.max_instruction_tokens = 61;
-  return config;
-}
-
 std::vector<NativeConfig> Shapes() {
-  std::vector<NativeConfig> shapes{Small()};
-  NativeConfig config = Small();
+  std::vector<NativeConfig> shapes{SmallConfig()};
+  NativeConfig config = SmallConfig();
   config.memory_rows = 5;
   config.views = 2;
   config.inject_at = 0;
@@ -51,7 +38,7 @@ std::vector<NativeConfig> Shapes() {
   config.heads = 5;
   config.intermediate = 161;
   shapes.push_back(config);
-  config = Small();
+  config = SmallConfig();
   config.layers = 1;
   config.inject_at = 0;
   config.hidden = 96;
@@ -186,7 +173,7 @@ TEST_P(NativeExecutorOfShape, ACandidateDoesNotDependOnTheOthersEvenWhenTheyFill
 INSTANTIATE_TEST_SUITE_P(Shapes, NativeExecutorOfShape, testing::Range(0, 4));
 
 TEST(NativeExecutor, CallsFromSeveralThreadsDoNotDisturbEachOther) {
-  RandomNetwork network(Small(), 8);
+  RandomNetwork network(SmallConfig(), 8);
   const Zoo zoo(&network, kCandidates);
   const auto executor = network.Load(With("", 2));
   const auto table = executor->MakeTable(zoo.start.data(), nullptr, kCandidates, 0);
@@ -204,7 +191,7 @@ TEST(NativeExecutor, CallsFromSeveralThreadsDoNotDisturbEachOther) {
 }
 
 TEST(NativeExecutor, AnEmptyZooAndAnEmptyBatchHaveNoAnswers) {
-  RandomNetwork network(Small(), 9);
+  RandomNetwork network(SmallConfig(), 9);
   const auto executor = network.Load(With(""));
   const auto table = executor->MakeTable(nullptr, nullptr, 0, 0);
   EXPECT_TRUE(Score(executor.get(), network.Instructions(3, 5), *table).empty());
@@ -212,10 +199,10 @@ TEST(NativeExecutor, AnEmptyZooAndAnEmptyBatchHaveNoAnswers) {
 }
 
 TEST(NativeExecutor, RefusesWhatItCannotScore) {
-  RandomNetwork network(Small(), 10);
+  RandomNetwork network(SmallConfig(), 10);
   const Zoo zoo(&network, 1);
   const auto executor = network.Load(With(""));
-  RandomNetwork elsewhere(Small(), 10);
+  RandomNetwork elsewhere(SmallConfig(), 10);
   const auto other = elsewhere.Load(With(""));
   const auto table = executor->MakeTable(zoo.start.data(), nullptr, 1, 0);
   float p = 0.0f;
@@ -236,7 +223,7 @@ TEST(NativeExecutor, RefusesWhatItCannotScore) {
 }
 
 TEST(NativeExecutor, RowsAndWeightsOfZerosAreNumbersLikeOthers) {
-  RandomNetwork network(Small(), 12);
+  RandomNetwork network(SmallConfig(), 12);
   network.FillInt8("trunk.embeddings.word.weight", 0);
   network.FillInt8("trunk.embeddings.position.weight", 0);
   network.FillInt8("trunk.layers.1.up.weight", 0);
@@ -250,7 +237,7 @@ TEST(NativeExecutor, RowsAndWeightsOfZerosAreNumbersLikeOthers) {
 
 TEST(NativeExecutor, ScalesOfAnySizeGiveAnAnswerOrAnError) {
   for (const float scale : {1e-44f, 1e-38f, 1e30f, 3e38f}) {
-    RandomNetwork network(Small(), 13);
+    RandomNetwork network(SmallConfig(), 13);
     for (int n = 0; n < 72; ++n) network.SetFloat("trunk.layers.2.up.weight_scale", n, scale);
     const auto executor = network.Load(With(""));
     const Zoo zoo(&network, 1);
@@ -277,7 +264,7 @@ void ExpectRefused(RandomNetwork* network, const std::map<std::string, NativeTen
 }
 
 TEST(NativeExecutor, RefusesDamagedWeightsByName) {
-  const NativeConfig config = Small();
+  const NativeConfig config = SmallConfig();
   const std::string scale = "trunk.layers.0.key.weight_scale";
   for (const float value : {NAN, INFINITY, -INFINITY}) {
     RandomNetwork network(config, 14);

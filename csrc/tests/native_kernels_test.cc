@@ -17,21 +17,6 @@
 namespace modelsat {
 namespace {
 
-class NativeKernels : public testing::TestWithParam<Isa> {
- protected:
-  const Kernels& kernels() const { return KernelsFor(GetParam()); }
-  const Kernels& portable() const { return KernelsFor(Isa::kPortable); }
-  int Between(int low, int high) { return std::uniform_int_distribution<int>(low, high)(random_); }
-  std::vector<float> Normal(std::size_t count, float deviation = 1.0f) {
-    std::normal_distribution<float> normal(0.0f, deviation);
-    std::vector<float> values(count);
-    for (float& value : values) value = normal(random_);
-    return values;
-  }
-
-  std::mt19937 random_{20261122};
-};
-
 struct OwnedRows {
   OwnedRows(int rows, int width, int blocks = 1)
       : values(std::size_t(rows) * width, 0xAA),
@@ -88,6 +73,32 @@ struct OwnedLinear {
   PackedLinear layer;
 };
 
+class NativeKernels : public testing::TestWithParam<Isa> {
+ protected:
+  const Kernels& kernels() const { return KernelsFor(GetParam()); }
+  const Kernels& portable() const { return KernelsFor(Isa::kPortable); }
+  int Between(int low, int high) { return std::uniform_int_distribution<int>(low, high)(random_); }
+  std::vector<float> Normal(std::size_t count, float deviation = 1.0f) {
+    std::normal_distribution<float> normal(0.0f, deviation);
+    std::vector<float> values(count);
+    for (float& value : values) value = normal(random_);
+    return values;
+  }
+
+  // The layer's output, the same on this instruction set and on the portable one.
+  std::vector<float> LinearOf(const OwnedLinear& linear, OwnedRows* input, int rows) const {
+    const int width = linear.layer.out;
+    std::vector<float> output(std::size_t(rows) * width, -1.0f);
+    std::vector<float> expected = output;
+    kernels().linear(linear.layer, input->view(), rows, output.data(), width);
+    portable().linear(linear.layer, input->view(), rows, expected.data(), width);
+    EXPECT_EQ(output, expected);
+    return output;
+  }
+
+  std::mt19937 random_{20261122};
+};
+
 TEST_P(NativeKernels, LinearIsTheExactIntegerProductForAnyShape) {
   for (int trial = 0; trial < 60; ++trial) {
     const int rows = Between(1, 40);
@@ -106,11 +117,7 @@ TEST_P(NativeKernels, LinearIsTheExactIntegerProductForAnyShape) {
       input.zero_points[r] = ZeroPoint::Of(Between(0, 255));
     }
     const int width = linear.layer.out;
-    std::vector<float> output(std::size_t(rows) * width, -1.0f);
-    std::vector<float> expected = output;
-    kernels().linear(linear.layer, input.view(), rows, output.data(), width);
-    portable().linear(linear.layer, input.view(), rows, expected.data(), width);
-    ASSERT_EQ(output, expected);
+    const std::vector<float> output = LinearOf(linear, &input, rows);
     for (int r = 0; r < rows; ++r) {
       for (int n = 0; n < width; ++n) {
         std::int64_t sum = 0;
@@ -139,11 +146,7 @@ TEST_P(NativeKernels, BlocksOfARowHaveScalesOfTheirOwn) {
       input.zero_points[i] = ZeroPoint::Of(Between(0, 255));
     }
     const int width = linear.layer.out;
-    std::vector<float> output(std::size_t(rows) * width, -1.0f);
-    std::vector<float> expected = output;
-    kernels().linear(linear.layer, input.view(), rows, output.data(), width);
-    portable().linear(linear.layer, input.view(), rows, expected.data(), width);
-    ASSERT_EQ(output, expected);
+    const std::vector<float> output = LinearOf(linear, &input, rows);
     for (int r = 0; r < rows; ++r) {
       for (int n = 0; n < out; ++n) {
         double y = linear.biases[n];

@@ -24,6 +24,20 @@
 
 namespace modelsat {
 
+// Odd sizes, small enough to compute in double precision.
+inline NativeConfig SmallConfig() {
+  NativeConfig config;
+  config.layers = 3;
+  config.hidden = 48;
+  config.heads = 4;  // of 12: padded
+  config.intermediate = 72;
+  config.vocab = 101;
+  config.max_positions = 64;
+  config.inject_at = 1;
+  config.max_instruction_tokens = 61;
+  return config;
+}
+
 // Tensors by name, written one after the other into a temporary file that lives as long as this.
 class RandomNetwork {
  public:
