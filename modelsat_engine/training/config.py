@@ -28,6 +28,8 @@ class SampleConfig:
         note_share: part of the profiles that keep their expert note.
         bare_share: part of the questions with lettered options that are shown without them. Without it a router
             learns that a free-form prompt is one that models fail, for that is so in the benchmarks.
+        shuffle_share: part of the questions with lettered options that are shown with them in a new order, drawn
+            anew every time, so that a router learns a question less by heart.
     """
 
     max_tokens: int = 128
@@ -40,6 +42,7 @@ class SampleConfig:
     strength_weight: float = 0.5
     note_share: float = 0.7
     bare_share: float = 0.0
+    shuffle_share: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -14,11 +13,10 @@ from modelsat_engine.aptitude.test import AptitudeTest
 from modelsat_engine.model.network import ConnectedZoo, ModelSatNetwork
 from modelsat_engine.runtime.capability_inputs import TextInputs
 from modelsat_engine.runtime.instruction import InstructionTokenizer
-from modelsat_engine.training.samples import Candidates
+from modelsat_engine.training.samples import Candidates, Forms
 
 #: An expert note is cut to this many tokens, in training as in a deployed router.
 MAX_NOTE_TOKENS = 32
-_FIRST_OPTION = re.compile(r"\n(?:Options:\n)?\(?A[.)] ")
 
 
 class NetworkInputs:
@@ -30,6 +28,7 @@ class NetworkInputs:
         test: the aptitude test, for capability texts.
         frozen_layers: trunk layers that training leaves alone, at most `inject_at`.
         bare: token ids of the questions that have lettered options, without them, by column.
+        shuffled: (column, order) -> token ids of the question with its lettered options in that order.
     """
 
     def __init__(
@@ -39,35 +38,48 @@ class NetworkInputs:
         test: AptitudeTest,
         frozen_layers: int,
         bare: Mapping[int, np.ndarray] | None = None,
+        shuffled: Callable[[int, int], np.ndarray] | None = None,
     ) -> None:
         self.tokens, self.tokenizer, self.test = tokens, tokenizer, test
-        self.frozen_layers, self.bare = frozen_layers, bare or {}
-        self._states: dict[tuple[int, bool], Tensor] = {}
+        self.frozen_layers, self.bare, self.shuffled = frozen_layers, bare or {}, shuffled
+        self._states: dict[tuple[int, bool, int], Tensor] = {}
         self._note_ids: dict[str, np.ndarray] = {}
 
-    def instructions(self, questions: np.ndarray, bare: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
-        """Padded ids and mask, int64 ``[B, S]`` each, of the given columns; those in bool `bare` without options."""
-        return pad([self._tokens(*key) for key in self._keys(questions, bare)])
+    def instructions(self, questions: np.ndarray, forms: Forms | None = None) -> tuple[Tensor, Tensor]:
+        """Padded ids and mask, int64 ``[B, S]`` each, of the given columns, as written or in other forms."""
+        return pad([self._tokens(*key) for key in self._keys(questions, forms)])
 
-    def _keys(self, questions: np.ndarray, bare: np.ndarray | None) -> list[tuple[int, bool]]:
-        hidden = np.zeros(len(questions), bool) if bare is None else bare
-        return [(int(q), bool(b) and int(q) in self.bare) for q, b in zip(questions, hidden, strict=True)]
+    def _keys(self, questions: np.ndarray, forms: Forms | None) -> list[tuple[int, bool, int]]:
+        """Column, whether without options, and the order of the options (0: as written) of every question."""
+        if forms is None:
+            return [(int(q), False, 0) for q in questions]
+        return [
+            (int(q), bool(bare) and int(q) in self.bare, int(order) if self.shuffled is not None else 0)
+            for q, bare, order in zip(questions, forms.bare, forms.orders, strict=True)
+        ]
 
-    def _tokens(self, question: int, bare: bool) -> np.ndarray:
-        return self.bare[question] if bare else self.tokens[question]
+    def _tokens(self, question: int, bare: bool, order: int) -> np.ndarray:
+        if bare:
+            return self.bare[question]
+        return self.shuffled(question, order) if order and self.shuffled is not None else self.tokens[question]
 
     def prefix(
-        self, network: ModelSatNetwork, questions: np.ndarray, bare: np.ndarray | None = None
+        self, network: ModelSatNetwork, questions: np.ndarray, forms: Forms | None = None
     ) -> tuple[Tensor, Tensor]:
         """State of the instructions where inquiry rows join them, ``[B, S, D]``, and the mask, bool ``[B, S]``.
 
-        The first `frozen_layers` layers are computed once for every text and kept in half precision.
+        The first `frozen_layers` layers are computed once for every text that can come again, and kept in half
+        precision.
         """
-        ids, mask = self.instructions(questions, bare)
+        keys = self._keys(questions, forms)
+        ids, mask = pad([self._tokens(*key) for key in keys])
         seen = mask > 0
         if not self.frozen_layers:
             return network.encode_instruction(ids, seen), seen
-        keys = self._keys(questions, bare)
+        if any(order for _, _, order in keys):
+            with torch.no_grad():
+                rows = network.trunk(ids, seen, layers=self.frozen_layers)
+            return network.trunk.run_layers(rows, seen, self.frozen_layers, network.config.inject_at), seen
         for key in keys:
             if key not in self._states:  # one at a time: the state must not depend on the batch, or a resumed
                 tokens = torch.from_numpy(self._tokens(*key).astype(np.int64))[None]  # run would differ
@@ -103,12 +115,6 @@ class NetworkInputs:
             profiles.append(CapabilityProfile(f"candidate {number}", right, asked, notes=candidates.notes[number]))
         inputs = read(profiles)
         return torch.from_numpy(inputs["capability_ids"]), torch.from_numpy(inputs["capability_mask"])
-
-
-def without_options(text: str) -> str | None:
-    """The question before its lettered options, or None where there are none."""
-    option = _FIRST_OPTION.search(text)
-    return text[: option.start()] if option and text[: option.start()].strip() else None
 
 
 def pad(rows: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:

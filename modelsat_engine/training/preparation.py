@@ -19,7 +19,8 @@ from modelsat_engine.model.capability import TaskwiseEncoder, TextEncoder, mean_
 from modelsat_engine.model.network import ModelSatNetwork
 from modelsat_engine.runtime.instruction import InstructionTokenizer
 from modelsat_engine.training.config import TrainConfig
-from modelsat_engine.training.inputs import NetworkInputs, pad, without_options
+from modelsat_engine.training.inputs import NetworkInputs, pad
+from modelsat_engine.training.options import with_options_shuffled, without_options
 from modelsat_engine.training.samples import AptitudeAnswers, BatchSampler
 
 DOMAINS = 10
@@ -75,7 +76,12 @@ def prepare(
     if config.samples.bare_share:
         stems = {int(column): without_options(data.questions.instruction[column]) for column in split.train}
         bare = {column: tokenizer.tokenise(stem).token_ids for column, stem in stems.items() if stem is not None}
-    inputs = NetworkInputs(tokens, texts, test, frozen, bare)
+
+    def shuffled(column: int, order: int) -> np.ndarray:
+        text = with_options_shuffled(data.questions.instruction[column], order)
+        return tokens[column] if text is None else tokenizer.tokenise(text).token_ids
+
+    inputs = NetworkInputs(tokens, texts, test, frozen, bare, shuffled)
     answers = AptitudeAnswers(data, test)
 
     paths = task_paths(data)

@@ -27,6 +27,19 @@ class Candidates:
 
 
 @dataclass(frozen=True, eq=False)
+class Forms:
+    """How the B questions of a batch are shown.
+
+    Attributes:
+        bare: bool ``[B]``, without their lettered options where they have any.
+        orders: int64 ``[B]``, a number for the order of the options to be drawn from; 0 as they are written.
+    """
+
+    bare: np.ndarray
+    orders: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class Batch:
     """One training batch.
 
@@ -35,7 +48,7 @@ class Batch:
         candidates: the M candidates.
         labels: float32 ``[B, M]``, 1 right, 0 wrong; known: bool ``[B, M]``.
         weights: float32 ``[M]``.
-        bare: bool ``[B]``, questions to be shown without their options where they have any.
+        forms: how the questions are shown.
     """
 
     questions: np.ndarray
@@ -43,7 +56,7 @@ class Batch:
     labels: np.ndarray
     known: np.ndarray
     weights: np.ndarray
-    bare: np.ndarray
+    forms: Forms
 
 
 class AptitudeAnswers:
@@ -116,15 +129,20 @@ class BatchSampler:
             self.notes[self.rows[a]] if keep and a == b else "" for a, b, keep in zip(first, second, kept, strict=True)
         )
         weights = (self.row_weight[first] + self.row_weight[second]) / 2
-        bare = np.random.default_rng((self.seed, 2, epoch, index)).random(len(questions)) < self.config.bare_share
         return Batch(
             questions,
             Candidates(correct, total, notes),
             (labels == 1).astype(np.float32),
             labels >= 0,
             weights.astype(np.float32),
-            bare,
+            self._forms(len(questions), epoch, index),
         )
+
+    def _forms(self, count: int, epoch: int, index: int) -> Forms:
+        bare = np.random.default_rng((self.seed, 2, epoch, index)).random(count) < self.config.bare_share
+        rng = np.random.default_rng((self.seed, 3, epoch, index))
+        shuffled = rng.random(count) < self.config.shuffle_share
+        return Forms(bare, np.where(shuffled, rng.integers(1, 2**31, count), 0))
 
     def _degrade(self, answers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Bootstraps some profiles item by item inside their tasks, and blanks part of some others."""

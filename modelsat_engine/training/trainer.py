@@ -136,7 +136,7 @@ class Trainer:
         return batches + batches[: self.sampler.batches_per_epoch - len(batches)]
 
     def _step(self, optimizer: torch.optim.Optimizer, batch: Batch) -> float:
-        prefix, mask = self.inputs.prefix(self.network, batch.questions, batch.bare)
+        prefix, mask = self.inputs.prefix(self.network, batch.questions, batch.forms)
         zoo = self.inputs.connect(self.network, batch.candidates)
         logits = self.network.zoo_logits(prefix, mask, zoo).mean(-1)  # [B, M]
         labels, known = torch.from_numpy(batch.labels), torch.from_numpy(batch.known)

@@ -9,8 +9,8 @@ from modelsat_engine.aptitude.profile import CapabilityProfile
 from modelsat_engine.model.config import CapabilityEncoderConfig, NetworkConfig
 from modelsat_engine.model.network import ModelSatNetwork
 from modelsat_engine.runtime.capability_inputs import TaskwiseInputs, TextInputs
-from modelsat_engine.training.inputs import MAX_NOTE_TOKENS, NetworkInputs, pad, without_options
-from modelsat_engine.training.samples import Candidates
+from modelsat_engine.training.inputs import MAX_NOTE_TOKENS, NetworkInputs, pad
+from modelsat_engine.training.samples import Candidates, Forms
 from tests.model.random_networks import TRUNK, make_network
 from tests.training.test_trainer import make_data, make_tokenizer
 
@@ -67,21 +67,35 @@ def test_bare_questions_are_shown_without_their_options_where_they_have_any() ->
     tokens = [np.array([2, 9, 30 + q, 40, 41, 3], np.int32) for q in range(4)]
     bare = {1: np.array([2, 9, 3], np.int32), 3: np.array([2, 7, 7, 3], np.int32)}
     questions, hide = np.array([3, 0, 1, 1]), np.array([True, True, False, True])
-    ids, mask = NetworkInputs(tokens, make_tokenizer(), test, 0, bare).instructions(questions, hide)
+    forms = Forms(hide, np.zeros(4, np.int64))
+    ids, mask = NetworkInputs(tokens, make_tokenizer(), test, 0, bare).instructions(questions, forms)
     assert ids[0].tolist() == [2, 7, 7, 3, 0, 0]
     assert ids[1].tolist() == tokens[0].tolist()  # has no options to hide
     assert ids[2].tolist() == tokens[1].tolist()  # not asked to hide them
     assert mask.sum(1).tolist() == [4, 6, 6, 3]
     whole, cached = (NetworkInputs(tokens, make_tokenizer(), test, frozen, bare) for frozen in (0, 2))
-    expected, seen = whole.prefix(network, questions, hide)
-    assert (cached.prefix(network, questions, hide)[0] - expected)[seen].abs().max() < 5e-3
+    expected, seen = whole.prefix(network, questions, forms)
+    assert (cached.prefix(network, questions, forms)[0] - expected)[seen].abs().max() < 5e-3
 
 
-def test_options_begin_where_the_first_letter_does() -> None:
-    assert without_options("Which?\nA. one\nB. two") == "Which?"
-    assert without_options("Long\ntext?\nOptions:\n(A) one\n(B) two") == "Long\ntext?"
-    assert without_options("How many? A. is no option here") is None
-    assert without_options("\nA. only options") is None
+def test_shuffled_questions_are_tokenised_anew_in_the_order_asked_for() -> None:
+    _, test = make_data()
+    network = make_network()
+    tokens = [np.array([2, 9, 30 + q, 3], np.int32) for q in range(4)]
+    asked: list[tuple[int, int]] = []
+
+    def shuffled(column: int, order: int) -> np.ndarray:
+        asked.append((column, order))
+        return np.array([2, 5, 6, 30 + column, 3], np.int32)
+
+    questions, forms = np.array([3, 0, 1]), Forms(np.zeros(3, bool), np.array([0, 77, 5]))
+    whole, cached = (NetworkInputs(tokens, make_tokenizer(), test, n, shuffled=shuffled) for n in (0, 2))
+    ids, _ = whole.instructions(questions, forms)
+    assert ids.tolist() == [[2, 9, 33, 3, 0], [2, 5, 6, 30, 3], [2, 5, 6, 31, 3]]
+    assert asked == [(0, 77), (1, 5)]
+    expected, seen = whole.prefix(network, questions, forms)
+    assert (cached.prefix(network, questions, forms)[0] - expected)[seen].abs().max() < 1e-5
+    assert torch.equal(cached.prefix(network, questions)[1], whole.prefix(network, questions)[1])  # and as written
 
 
 def test_padding_keeps_at_least_one_column() -> None:
