@@ -37,6 +37,7 @@ class TrainState:
     best: float = -1.0
     best_step: int = 0
     bad_evaluations: int = 0
+    soup_size: int = 0
     finished: bool = False
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -70,6 +71,7 @@ class Trainer:
         self.state = TrainState()
         self.average = {name: value.clone() for name, value in network.state_dict().items()}
         self.best = {name: value.clone() for name, value in self.average.items()}
+        self.soup = {name: torch.zeros_like(value) for name, value in self.average.items()}
         schedule = config.schedule
         self.steps = {
             "connector": schedule.connector_steps,
@@ -78,7 +80,7 @@ class Trainer:
         self.evaluate_every = max(1, sampler.batches_per_epoch // max(1, schedule.evaluations_per_epoch))
 
     def run(self, resume: bool = False) -> TrainState:
-        """Trains to the end and leaves the best averaged weights in the network.
+        """Trains to the end and leaves the weights to keep in the network: the soup, or the best averaged ones.
 
         Raises:
             DataError: `resume` without a checkpoint, or with one of another recipe.
@@ -93,7 +95,7 @@ class Trainer:
             self._run_stage(stage, pending)
             pending = None
         if self.state.history:
-            self.network.load_state_dict(self.best)
+            self.network.load_state_dict(self.soup if self.state.soup_size else self.best)
         self.network.eval()
         return self.state
 
@@ -136,9 +138,11 @@ class Trainer:
         return batches + batches[: self.sampler.batches_per_epoch - len(batches)]
 
     def _step(self, optimizer: torch.optim.Optimizer, batch: Batch) -> float:
-        prefix, mask = self.inputs.prefix(self.network, batch.questions, batch.forms)
-        zoo = self.inputs.connect(self.network, batch.candidates)
-        logits = self.network.zoo_logits(prefix, mask, zoo).mean(-1)  # [B, M]
+        with self._precision():
+            prefix, mask = self.inputs.prefix(self.network, batch.questions, batch.forms)
+            zoo = self.inputs.connect(self.network, batch.candidates)
+            logits = self.network.zoo_logits(prefix, mask, zoo).mean(-1)  # [B, M]
+        logits = logits.float()
         labels, known = torch.from_numpy(batch.labels), torch.from_numpy(batch.known)
         weights = torch.from_numpy(batch.weights)
         loss = logits.new_zeros(())
@@ -161,7 +165,12 @@ class Trainer:
         current = {name: value.clone() for name, value in self.network.state_dict().items()}
         self.network.load_state_dict(self.average)
         self.network.eval()
-        auc = self.validate(self.network)
+        with self._precision():
+            auc = self.validate(self.network)
+        if self.state.step >= self.config.schedule.soup_from * self.steps["all"] and self.config.schedule.soup_from < 1:
+            self.state.soup_size += 1
+            for name, value in self.average.items():
+                self.soup[name].lerp_(value, 1 / self.state.soup_size)
         if auc > self.state.best:
             self.state.best, self.state.best_step, self.state.bad_evaluations = auc, self.state.step, 0
             self.best = {name: value.clone() for name, value in self.average.items()}
@@ -171,6 +180,9 @@ class Trainer:
         self.network.load_state_dict(current)
         self.network.train()
         return auc
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast("cpu", torch.bfloat16, enabled=self.config.schedule.precision == "bfloat16")
 
     # -- rates --------------------------------------------------------------------------------------------------------
 
@@ -208,6 +220,8 @@ class Trainer:
         save_file(_contiguous(self.network.state_dict()), fresh / "network.safetensors")
         save_file(_contiguous(self.average), fresh / "average.safetensors")
         save_file(_contiguous(self.best), fresh / "best.safetensors")
+        if self.state.soup_size:
+            save_file(_contiguous(self.soup), fresh / "soup.safetensors")
         save_file(_optimizer_tensors(optimizer), fresh / "optimizer.safetensors")
         state = {"recipe": self.config.to_json(), "state": vars(self.state)}
         (fresh / "state.json").write_text(json.dumps(state, indent=1))
@@ -231,6 +245,8 @@ class Trainer:
         self.network.load_state_dict(load_file(directory / "network.safetensors"))
         self.average = load_file(directory / "average.safetensors")
         self.best = load_file(directory / "best.safetensors")
+        if self.state.soup_size:
+            self.soup = load_file(directory / "soup.safetensors")
         return load_file(directory / "optimizer.safetensors")
 
 
