@@ -198,4 +198,6 @@ def _print(report: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from modelsat_engine.cli import exit_with
+
+    exit_with(lambda: main(standalone_mode=False))

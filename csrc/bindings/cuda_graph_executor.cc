@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -77,7 +78,7 @@ OpenFallback TakeOver(py::object take_over, const ExecutorLimits& limits) {
   };
 }
 
-std::shared_ptr<CudaGraphExecutor> MakeExecutor(std::uintptr_t stream, py::object take_over,
+std::shared_ptr<CudaGraphExecutor> MakeExecutor(py::object take_over,
                                                 std::int32_t max_batch_requests,
                                                 std::int32_t max_batch_tokens,
                                                 std::int32_t max_instruction_tokens,
@@ -87,8 +88,7 @@ std::shared_ptr<CudaGraphExecutor> MakeExecutor(std::uintptr_t stream, py::objec
   options.limits = {max_batch_requests, max_batch_tokens, max_instruction_tokens};
   options.vocabulary = vocabulary;
   options.dtype = dtype;
-  return std::make_shared<CudaGraphExecutor>(std::make_shared<CudaDriver>(library),
-                                             reinterpret_cast<CudaStream>(stream), options,
+  return std::make_shared<CudaGraphExecutor>(std::make_shared<CudaDriver>(library), options,
                                              TakeOver(std::move(take_over), options.limits));
 }
 
@@ -101,12 +101,25 @@ void GiveUp(CudaGraphExecutor& executor, const std::string& reason) {
   RaiseUnlessOk(status);
 }
 
+// Why graphs cannot be launched here, or nothing. Starts nothing on a GPU.
+std::optional<std::string> DriverReason(const std::string& library) {
+  try {
+    const CudaDriver driver(library);
+  } catch (const std::runtime_error& error) {
+    return error.what();
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 }  // namespace modelsat
 
 void bind_cuda_graph_executor(py::module_& m) {
   using modelsat::CudaGraphExecutor;
   using modelsat::CudaZoo;
+  m.def("cuda_driver_reason", &modelsat::DriverReason,
+        py::arg("library") = modelsat::CudaDriver::kLibrary,
+        "Why graphs cannot be launched through this driver, or None.");
   m.def("write_pass_inputs", &modelsat::WriteInputs, py::arg("token_ids"), py::arg("cu_seqlens"),
         py::arg("requests"), py::arg("tokens"), py::arg("inputs").noconvert(),
         "Describes a packed batch as a pass of so many requests and tokens reads it: int32 "
@@ -122,11 +135,11 @@ void bind_cuda_graph_executor(py::module_& m) {
            "(requests, tokens) of the smallest pass that holds so much, or None.");
   py::class_<CudaGraphExecutor, modelsat::Executor, std::shared_ptr<CudaGraphExecutor>>(
       m, "CudaGraphExecutor", "Launches captured graphs on an NVIDIA GPU, without Python.")
-      .def(py::init(&modelsat::MakeExecutor), py::arg("stream"), py::arg("take_over"),
-           py::kw_only(), py::arg("max_batch_requests"), py::arg("max_batch_tokens"),
+      .def(py::init(&modelsat::MakeExecutor), py::arg("take_over"), py::kw_only(),
+           py::arg("max_batch_requests"), py::arg("max_batch_tokens"),
            py::arg("max_instruction_tokens"), py::arg("vocabulary"), py::arg("dtype"),
            py::arg("library") = modelsat::CudaDriver::kLibrary,
-           "stream: a cudaStream_t of the context that is current here. take_over(reason): called "
+           "Works in the context that is current here. take_over(reason): called "
            "once when the device fails, returns a callable (token_ids, cu_seqlens, payload of the "
            "table) -> float32 [B, M] that scores from then on; neither may hold this executor. "
            "Raises RuntimeError when the driver is missing, too old, or refuses.")

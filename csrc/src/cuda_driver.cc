@@ -11,6 +11,7 @@ namespace {
 
 // CUDA 12.0: what every PyTorch that captures our graphs asks for.
 constexpr int kLeastVersion = 12000;
+constexpr unsigned int kStreamNonBlocking = 1;
 constexpr unsigned int kEventBlockingSync = 1;
 constexpr unsigned int kEventDisableTiming = 2;
 
@@ -64,6 +65,8 @@ CudaDriver::CudaDriver(const std::string& library) {
   resolve("cuCtxGetCurrent", &context_get_current_);
   resolve("cuCtxPushCurrent_v2", &context_push_current_);
   resolve("cuCtxPopCurrent_v2", &context_pop_current_);
+  resolve("cuStreamCreate", &stream_create_);
+  resolve("cuStreamDestroy_v2", &stream_destroy_);
   resolve("cuEventCreate", &event_create_);
   resolve("cuEventDestroy_v2", &event_destroy_);
   resolve("cuEventRecord", &event_record_);
@@ -83,6 +86,14 @@ Status CudaDriver::PushContext(CudaContext context) const {
 Status CudaDriver::PopContext() const {
   CudaContext popped = nullptr;
   return Named("cuCtxPopCurrent", context_pop_current_(&popped));
+}
+
+Status CudaDriver::CreateStream(CudaStream* stream) const {
+  return Named("cuStreamCreate", stream_create_(stream, kStreamNonBlocking));
+}
+
+Status CudaDriver::DestroyStream(CudaStream stream) const {
+  return Named("cuStreamDestroy", stream_destroy_(stream));
 }
 
 Status CudaDriver::CreateEvent(CudaEvent* event) const {

@@ -110,25 +110,29 @@ void WritePassInputs(const Batch& batch, std::int32_t first, std::int32_t count,
   std::fill(lengths + count, lengths + requests + 1, used);
 }
 
-CudaGraphExecutor::CudaGraphExecutor(std::shared_ptr<const CudaDriver> driver, CudaStream stream,
+CudaGraphExecutor::CudaGraphExecutor(std::shared_ptr<const CudaDriver> driver,
                                      const CudaOptions& options, OpenFallback open_fallback)
-    : driver_(std::move(driver)),
-      stream_(stream),
-      options_(options),
-      open_fallback_(std::move(open_fallback)) {
+    : driver_(std::move(driver)), options_(options), open_fallback_(std::move(open_fallback)) {
   Status status = driver_->CurrentContext(&context_);
   if (status.ok() && context_ == nullptr) {
     throw std::runtime_error("no CUDA context is current in this thread; use the device first");
   }
+  if (status.ok()) status = driver_->CreateStream(&stream_);
   if (status.ok()) status = driver_->CreateEvent(&event_);
-  if (!status.ok()) throw std::runtime_error(status.message());
+  if (!status.ok()) {
+    if (stream_ != nullptr) driver_->DestroyStream(stream_).ok();
+    throw std::runtime_error(status.message());
+  }
 }
 
 CudaGraphExecutor::~CudaGraphExecutor() {
   if (fork_guard_.forked()) return;  // the context stayed in the parent
   const ContextScope scope(*driver_, context_);
-  // what it says does not matter: a lost device has no events, and an exiting process no driver
-  if (scope.status().ok()) driver_->DestroyEvent(event_).ok();
+  if (!scope.status().ok()) return;
+  // what they say does not matter: a lost device holds nothing, and an exiting process has no
+  // driver
+  driver_->DestroyEvent(event_).ok();
+  driver_->DestroyStream(stream_).ok();
 }
 
 std::shared_ptr<CandidateTable> CudaGraphExecutor::MakeTable(

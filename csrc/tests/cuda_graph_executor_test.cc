@@ -73,7 +73,7 @@ class CudaGraphExecutorTest : public testing::Test {
   CudaGraphExecutorTest() {
     Reset();
     executor_ = std::make_shared<CudaGraphExecutor>(
-        std::make_shared<CudaDriver>(STAND_IN_LIBCUDA), nullptr,
+        std::make_shared<CudaDriver>(STAND_IN_LIBCUDA),
         CudaOptions{kLimits, kVocabulary, "float16"},
         [this](const std::string& reason, std::shared_ptr<Executor>* executor) {
           reasons_.push_back(reason);
@@ -200,7 +200,7 @@ TEST_F(CudaGraphExecutorTest, AThreadWithoutAContextIsGivenOne) {
   EXPECT_TRUE(reasons_.empty());
   std::thread([] {
     const auto make = [] {
-      CudaGraphExecutor(std::make_shared<CudaDriver>(STAND_IN_LIBCUDA), nullptr,
+      CudaGraphExecutor(std::make_shared<CudaDriver>(STAND_IN_LIBCUDA),
                         CudaOptions{kLimits, kVocabulary, "float16"}, nullptr);
     };
     EXPECT_THROW(make(), std::runtime_error);
@@ -230,7 +230,7 @@ TEST_F(CudaGraphExecutorTest, EveryFunctionThatFailsIsNamed) {
     Reset();
     reasons_.clear();
     executor_ = std::make_shared<CudaGraphExecutor>(
-        std::make_shared<CudaDriver>(STAND_IN_LIBCUDA), nullptr,
+        std::make_shared<CudaDriver>(STAND_IN_LIBCUDA),
         CudaOptions{kLimits, kVocabulary, "float16"},
         [this](const std::string& reason, std::shared_ptr<Executor>* executor) {
           reasons_.push_back(reason);
@@ -304,9 +304,9 @@ TEST_F(CudaGraphExecutorTest, BadBatchesAndTablesNeverReachTheDevice) {
                std::invalid_argument);
 }
 
-TEST_F(CudaGraphExecutorTest, TheEventGoesWithTheExecutor) {
+TEST_F(CudaGraphExecutorTest, EventAndStreamGoWithTheExecutor) {
   executor_.reset();
-  EXPECT_EQ(Calls(), "cuCtxPushCurrent cuEventDestroy cuCtxPopCurrent");
+  EXPECT_EQ(Calls(), "cuCtxPushCurrent cuEventDestroy cuStreamDestroy cuCtxPopCurrent");
 }
 
 TEST_F(CudaGraphExecutorTest, TablesAreSwappedUnderLoadAndEveryAnswerIsRight) {

@@ -93,6 +93,13 @@ int CalledInContext(const char* function) {
   return contexts.empty() ? kInvalidContext : 0;
 }
 
+// What is queued goes to the one stream there is.
+int CalledOn(const char* function, const void* stream) {
+  const int result = CalledInContext(function);
+  if (result != 0) return result;
+  return stream == &TheDevice() ? 0 : kInvalidHandle;
+}
+
 void Queue(std::function<void()> work) {
   Device& device = TheDevice();
   const std::lock_guard<std::mutex> lock(device.mutex);
@@ -212,6 +219,15 @@ int cuCtxPopCurrent_v2(void** context) {
   return 0;
 }
 
+int cuStreamCreate(void** stream, unsigned int flags) {
+  const int result = CalledInContext("cuStreamCreate");
+  if (result != 0) return result;
+  *stream = &TheDevice();          // there is one
+  return flags == 1 ? result : 1;  // CU_STREAM_NON_BLOCKING
+}
+
+int cuStreamDestroy_v2(void*) { return CalledInContext("cuStreamDestroy"); }
+
 int cuEventCreate(void** event, unsigned int flags) {
   const int result = CalledInContext("cuEventCreate");
   if (result != 0) return result;
@@ -230,8 +246,8 @@ int cuEventDestroy_v2(void* event) {
   return TheDevice().events.erase(event) == 1 ? 0 : kInvalidHandle;
 }
 
-int cuEventRecord(void* event, void*) {
-  const int result = CalledInContext("cuEventRecord");
+int cuEventRecord(void* event, void* stream) {
+  const int result = CalledOn("cuEventRecord", stream);
   if (result != 0) return result;
   Device& device = TheDevice();
   const std::lock_guard<std::mutex> lock(device.mutex);
@@ -250,16 +266,17 @@ int cuEventSynchronize(void* event) {
   return 0;
 }
 
-int cuMemcpyDtoDAsync_v2(unsigned long long to, unsigned long long from, std::size_t size, void*) {
-  const int result = CalledInContext("cuMemcpyDtoDAsync");
+int cuMemcpyDtoDAsync_v2(unsigned long long to, unsigned long long from, std::size_t size,
+                         void* stream) {
+  const int result = CalledOn("cuMemcpyDtoDAsync", stream);
   if (result != 0) return result;
   Queue([=] { std::memcpy(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), size); });
   return 0;
 }
 
 #ifndef STAND_IN_WITHOUT_GRAPHS
-int cuGraphLaunch(void* graph, void*) {
-  const int result = CalledInContext("cuGraphLaunch");
+int cuGraphLaunch(void* graph, void* stream) {
+  const int result = CalledOn("cuGraphLaunch", stream);
   if (result != 0) return result;
   Queue([graph] { Run(*static_cast<const Graph*>(graph)); });
   return 0;

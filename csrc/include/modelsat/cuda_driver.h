@@ -38,6 +38,10 @@ class CudaDriver {
   Status PushContext(CudaContext context) const;
   Status PopContext() const;
 
+  // A stream that does not wait for the default one.
+  Status CreateStream(CudaStream* stream) const;
+  Status DestroyStream(CudaStream stream) const;
+
   // An event that a thread waits for asleep, not spinning.
   Status CreateEvent(CudaEvent* event) const;
   Status DestroyEvent(CudaEvent event) const;
@@ -61,6 +65,8 @@ class CudaDriver {
   Result (*context_get_current_)(CudaContext*) = nullptr;
   Result (*context_push_current_)(CudaContext) = nullptr;
   Result (*context_pop_current_)(CudaContext*) = nullptr;
+  Result (*stream_create_)(CudaStream*, unsigned int) = nullptr;
+  Result (*stream_destroy_)(CudaStream) = nullptr;
   Result (*event_create_)(CudaEvent*, unsigned int) = nullptr;
   Result (*event_destroy_)(CudaEvent) = nullptr;
   Result (*event_record_)(CudaEvent, CudaStream) = nullptr;

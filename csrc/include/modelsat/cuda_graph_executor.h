@@ -87,10 +87,10 @@ using OpenFallback =
 // follow go to the fallback: a device that failed once is not trusted again.
 class CudaGraphExecutor final : public Executor {
  public:
-  // Works in the calling thread's current context, on `stream`. Throws std::runtime_error when
-  // there is no context, or when the driver refuses.
-  CudaGraphExecutor(std::shared_ptr<const CudaDriver> driver, CudaStream stream,
-                    const CudaOptions& options, OpenFallback open_fallback);
+  // Works in the calling thread's current context, on a stream of its own. Throws
+  // std::runtime_error when there is no context, or when the driver refuses.
+  CudaGraphExecutor(std::shared_ptr<const CudaDriver> driver, const CudaOptions& options,
+                    OpenFallback open_fallback);
   ~CudaGraphExecutor() override;
 
   ExecutorLimits limits() const override { return options_.limits; }
@@ -130,11 +130,11 @@ class CudaGraphExecutor final : public Executor {
       MODELSAT_REQUIRES(mutex_);
 
   const std::shared_ptr<const CudaDriver> driver_;
-  const CudaStream stream_;
   const CudaOptions options_;
   const OpenFallback open_fallback_;
   const ForkGuard fork_guard_;
   CudaContext context_ = nullptr;
+  CudaStream stream_ = nullptr;
   CudaEvent event_ = nullptr;  // the end of what was queued last
   std::atomic<bool> failed_{false};
   Mutex mutex_;
