@@ -194,9 +194,10 @@ Status CudaGraphExecutor::Run(const Batch& batch, const Table& table, float* pro
     first += count;
   }
   if (!status.ok()) {
-    // what was queued reads and writes memory that may be let go of after this
+    // what was queued reads and writes memory: wait for it where that is possible still, and let go
+    // of nothing where it is not
     if (driver_->RecordEvent(event_, stream_).ok()) driver_->WaitForEvent(event_).ok();
-    return status;
+    in_flight_ = {table.zoo, table.owner};
   }
   return status;
 }

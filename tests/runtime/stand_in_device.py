@@ -20,15 +20,26 @@ from modelsat_engine.runtime.executors import ExecutorLimits, PackedBatch
 from modelsat_engine.runtime.executors.cuda_buckets import Ladder
 from modelsat_engine.runtime.executors.cuda_fallback import LoadedTable, TakeOver
 
-SOURCE = Path(__file__).parents[2] / "csrc" / "tests" / "stand_in_libcuda.cc"
+SOURCES = Path(__file__).parents[2] / "csrc" / "tests"
 OUT_OF_MEMORY, DEVICE_LOST = 2, 700
 
 
-def build_stand_in(folder: Path, *flags: str) -> Path:
-    """Compile it, with what the compiler that built the extension is on most machines."""
+def build_stand_in(folder: Path, *flags: str, of: str = "libcuda") -> Path:
+    """Compile one of the driver's libraries, with what the compiler that built the extension is on most machines."""
     compiler = os.environ.get("CXX") or shutil.which("c++") or "g++"
-    library = folder / f"stand_in_libcuda{len(list(folder.iterdir()))}.so"
-    command = [compiler, "-std=c++17", "-O1", "-pthread", "-shared", "-fPIC", *flags, str(SOURCE), "-o", str(library)]
+    library = folder / f"stand_in_{of}_{len(list(folder.iterdir()))}.so"
+    command = [
+        compiler,
+        "-std=c++17",
+        "-O1",
+        "-pthread",
+        "-shared",
+        "-fPIC",
+        *flags,
+        str(SOURCES / f"stand_in_{of}.cc"),
+        "-o",
+        str(library),
+    ]
     subprocess.run(command, check=True)
     return library
 

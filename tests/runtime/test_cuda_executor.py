@@ -21,7 +21,7 @@ from modelsat_engine import Engine, _core
 from modelsat_engine.errors import ExecutorError, InstructionError
 from modelsat_engine.export.bundle import Bundle
 from modelsat_engine.runtime.candidate_table import CandidateTable
-from modelsat_engine.runtime.executors import PackedBatch, available_executors, create_executor
+from modelsat_engine.runtime.executors import PackedBatch, available_executors, create_executor, cuda_device
 from modelsat_engine.runtime.executors.cuda import CudaExecutor
 from modelsat_engine.runtime.executors.cuda_buckets import Bucket, Ladder, write_inputs
 from modelsat_engine.runtime.executors.cuda_device import device_reason
@@ -302,6 +302,26 @@ def test_a_machine_without_a_device_says_why(bundle: Bundle, monkeypatch: pytest
     assert reason.startswith("CUDA_VISIBLE_DEVICES='' hides every GPU")
     with pytest.raises(ExecutorError, match="executor 'cuda' cannot be used: CUDA_VISIBLE_DEVICES='' hides every GPU"):
         create_executor("cuda", bundle, 1)
+
+
+@pytest.mark.parametrize(
+    ("flag", "reason"),
+    [
+        ("-DSTAND_IN_MAJOR=7", "Stand-in 1000 has compute capability 7.5, the kernels need 8.0 or later"),
+        ("-DSTAND_IN_SILENT", "the NVIDIA driver does not answer; look at what nvidia-smi says"),
+        ("-DSTAND_IN_MAJOR=9", None),
+    ],
+    ids=["too old", "silent", "fine"],
+)
+def test_a_device_that_does_not_do_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: str, reason: str | None
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(cuda_device, "_LIBRARY", str(build_stand_in(tmp_path, flag, of="libnvidia_ml")))
+    assert device_reason() == reason
+    assert (cuda_device.driver() is None) == ("SILENT" in flag)
+    monkeypatch.setattr(cuda_device, "_LIBRARY", "libnvidia-ml-of-nobody.so")
+    assert device_reason() == "no NVIDIA driver here"
 
 
 @given(requests=st.integers(1, 64), tokens_each=st.integers(1, 128), candidates=st.integers(1, 5000))

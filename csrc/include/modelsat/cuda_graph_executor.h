@@ -140,6 +140,8 @@ class CudaGraphExecutor final : public Executor {
   Mutex mutex_;
   std::string failure_ MODELSAT_GUARDED_BY(mutex_);
   std::shared_ptr<Executor> fallback_ MODELSAT_GUARDED_BY(mutex_);
+  // what a device that failed may use still
+  std::vector<std::shared_ptr<const void>> in_flight_ MODELSAT_GUARDED_BY(mutex_);
 };
 
 }  // namespace modelsat
