@@ -285,6 +285,9 @@ TEST_F(CudaGraphExecutorTest, AnOverflowIsAnErrorAndNoReasonToGiveUpTheDevice) {
 }
 
 TEST_F(CudaGraphExecutorTest, BadBatchesAndTablesNeverReachTheDevice) {
+  const CudaGraphExecutor other(std::make_shared<CudaDriver>(STAND_IN_LIBCUDA),
+                                CudaOptions{kLimits, kVocabulary, "float16"}, nullptr);
+  Reset();
   const auto table = MakeTable(kThree);
   const auto refused = [&](const Batch& batch, const CandidateTable& with) {
     Status status;
@@ -294,6 +297,8 @@ TEST_F(CudaGraphExecutorTest, BadBatchesAndTablesNeverReachTheDevice) {
   refused(Batch({1, 97}, {0, 2}), *table);
   refused(Batch(std::vector<std::int32_t>(20, 1), {0, 20}), *table);
   refused(*Draw(1), CandidateTable(3, 7, 1, nullptr));
+  const auto source = reinterpret_cast<std::uint64_t>(zoo_.candidates.data());
+  refused(*Draw(1), *other.MakeTable(3, 7, 1, nullptr, zoo_.zoo, {source}, nullptr));
   EXPECT_EQ(Calls(), "");
   EXPECT_THROW(MakeTable({0, 0, 0, 0, 0, 0}), std::invalid_argument);
   EXPECT_THROW(executor_->MakeTable(1, 7, 1, nullptr, zoo_.zoo, {}, nullptr),

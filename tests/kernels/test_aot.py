@@ -70,6 +70,7 @@ def test_cubins_come_with_what_a_launch_without_triton_needs(tmp_path: Path) -> 
         ("epsilon", "fp32"),
         ("out", "*fp32"),
     ]
+    assert set(manifest["grids"]) == set(forms)
     for form in forms.values():
         cubin = (output / form["file"]).read_bytes()
         assert cubin.startswith(b"\x7fELF")

@@ -111,6 +111,8 @@ class CudaPasses:
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, pool=pool, stream=self._stream, capture_error_mode="thread_local"):
                 queue()
+            graph.replay()  # the first launch brings the graph to the device; no request shall wait for that
+            self._stream.synchronize()
             graphs.append(graph)
             passes.append((bucket.requests, bucket.tokens, graph.raw_cuda_graph_exec()))
         return _core.CudaZoo(
