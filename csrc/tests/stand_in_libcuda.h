@@ -24,6 +24,9 @@ void stand_in_calls(char* text, int size);
 // is wrong. Never freed.
 void* stand_in_graph(const std::int32_t* inputs, float* scores, const float* candidates,
                      std::int32_t requests, std::int32_t tokens, std::int32_t room);
+
+// The same for a pass that is somebody else's function.
+void* stand_in_callback(void (*run)());
 }
 
 namespace modelsat {

@@ -210,6 +210,41 @@ def test_a_zoo_that_does_not_fit_the_memory_is_scored_elsewhere(
     executor.close()
 
 
+def test_a_failure_among_many_threads_is_answered_for_all_of_them(
+    bundle: Bundle, table: CandidateTable, device: StandInDevice
+) -> None:
+    executor = CudaExecutor(bundle, 1, device)
+    network, native = random_network(Shape(), 1), create_executor("native", bundle, 1)
+    batch = PackedBatch.pack(random_instructions(2, 3))
+    answers = (stand_in_scores(batch, table), native.score(batch, table))
+    failed, failures = threading.Event(), []
+
+    def ask(seed: int) -> None:
+        try:
+            for round_ in range(40):
+                if round_ == 20 and seed == 0:
+                    device.load_error = RuntimeError("CUDA error: device lost")
+                    device.fail("cuEventSynchronize", DEVICE_LOST)
+                    failed.set()
+                lost = failed.is_set()
+                scores = executor.score(batch, table)
+                # one executor's answer, never half of each
+                assert any(np.array_equal(scores, answer) for answer in answers[lost:])
+                executor.core_table(random_table(bundle, network, 1 + seed, round_), round_)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=ask, args=(seed,), daemon=True) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert [thread.is_alive() for thread in threads] == [False] * 4
+    assert failures == []
+    assert executor.name == "native"
+    executor.close()
+
+
 def test_an_engine_goes_on_and_its_statistics_say_what_happened(stand_in: Path) -> None:
     shipped = Bundle.load()
     device = StandInDevice(stand_in, int(shipped.config["tokenizer"]["max_instruction_tokens"]))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -106,13 +108,7 @@ class CudaPasses:
 
             # before the first run, which must read numbers
             write_inputs(_NO_INSTRUCTION, bucket, inputs.numpy()[: bucket.inputs])
-            queue()  # compiles and loads what a capture may not
-            self._stream.synchronize()
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=pool, stream=self._stream, capture_error_mode="thread_local"):
-                queue()
-            graph.replay()  # the first launch brings the graph to the device; no request shall wait for that
-            self._stream.synchronize()
+            graph = self._record(queue, pool)
             graphs.append(graph)
             passes.append((bucket.requests, bucket.tokens, graph.raw_cuda_graph_exec()))
         return _core.CudaZoo(
@@ -123,3 +119,14 @@ class CudaPasses:
             regions=[(region.data_ptr(), region.nbytes) for region in candidates.regions],
             passes=passes,
         )
+
+    def _record(self, queue: Callable[[], None], pool: Any) -> torch.cuda.CUDAGraph:
+        """What `queue` queues, as a graph that is ready on the device."""
+        queue()  # compiles and loads what a capture may not
+        self._stream.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=pool, stream=self._stream, capture_error_mode="thread_local"):
+            queue()
+        graph.replay()  # the first launch brings the graph to the device; no request shall wait for that
+        self._stream.synchronize()
+        return graph
