@@ -18,6 +18,7 @@ from modelsat_engine.runtime.executors.cuda_fallback import LoadedTable, TakeOve
 from modelsat_engine.runtime.executors.cuda_forward import Buffers, Forward
 from modelsat_engine.runtime.executors.cuda_weights import DeviceCandidates, Weights
 
+_CAPTURING = threading.Lock()  # PyTorch captures one graph at a time in a process
 _NO_INSTRUCTION = PackedBatch(np.empty(0, np.int32), np.zeros(1, np.int32))
 
 
@@ -41,7 +42,6 @@ class CudaPasses:
             raise ExecutorError(f"PyTorch {torch.__version__} is too old for executor 'cuda'; install 2.10 or later")
         self._weights, self._ladder = weights, ladder
         self._stream = torch.cuda.Stream(weights.device)
-        self._lock = threading.Lock()  # PyTorch captures one graph at a time
         self._zoos: dict[int, _core.CudaZoo] = {}
         torch.cuda.synchronize(weights.device)  # the weights came on another stream
 
@@ -63,7 +63,7 @@ class CudaPasses:
 
     def warm(self, candidates: int) -> None:
         """Compile every kernel, and capture the passes for a zoo of that size."""
-        with self._lock, torch.cuda.device(self._weights.device), torch.cuda.stream(self._stream):
+        with _CAPTURING, torch.cuda.device(self._weights.device), torch.cuda.stream(self._stream):
             self._zoo(self._ladder.candidates(candidates))
 
     def load(self, table: CandidateTable) -> LoadedTable:
@@ -74,7 +74,7 @@ class CudaPasses:
             RuntimeError: PyTorch or Triton failed.
         """
         room = self._ladder.candidates(len(table))
-        with self._lock, torch.cuda.device(self._weights.device), torch.cuda.stream(self._stream):
+        with _CAPTURING, torch.cuda.device(self._weights.device), torch.cuda.stream(self._stream):
             zoo = self._zoo(room)
             candidates = DeviceCandidates.empty(self._weights, room * self._weights.config.views)
             candidates.load(self._weights, table)
