@@ -19,10 +19,10 @@ import torch
 from modelsat_engine import _core
 from modelsat_engine.errors import ExecutorError
 from modelsat_engine.export.bundle import Bundle
-from modelsat_engine.runtime.executors import ExecutorLimits, PackedBatch
+from modelsat_engine.runtime.executors import PackedBatch
 from modelsat_engine.runtime.executors.cuda import CudaExecutor
 from modelsat_engine.runtime.executors.cuda_buckets import Ladder
-from modelsat_engine.runtime.executors.cuda_fallback import TakeOver
+from modelsat_engine.runtime.executors.cuda_fallback import CreateLauncher
 from modelsat_engine.runtime.executors.cuda_passes import CudaPasses
 from modelsat_engine.runtime.executors.cuda_weights import read_weights
 from tests.runtime.native_bundle import (
@@ -50,16 +50,8 @@ class PassesOnTheCpu(CudaPasses):
         self._library.stand_in_reset()
         self.recorded = 0
 
-    def launcher(self, take_over: TakeOver, limits: ExecutorLimits, vocabulary: int) -> _core.CudaGraphExecutor:
-        return _core.CudaGraphExecutor(
-            take_over,
-            max_batch_requests=limits.max_batch_requests,
-            max_batch_tokens=limits.max_batch_tokens,
-            max_instruction_tokens=LONGEST,
-            vocabulary=vocabulary,
-            dtype="float32",
-            library=self._path,
-        )
+    def launcher(self, create: CreateLauncher) -> _core.CudaGraphExecutor:
+        return create("float32", library=self._path)
 
     def _record(self, queue: Callable[[], None], pool: Any) -> Any:
         self.recorded += 1

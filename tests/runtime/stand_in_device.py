@@ -16,9 +16,9 @@ import numpy as np
 
 from modelsat_engine import _core
 from modelsat_engine.runtime.candidate_table import CandidateTable
-from modelsat_engine.runtime.executors import ExecutorLimits, PackedBatch
+from modelsat_engine.runtime.executors import PackedBatch
 from modelsat_engine.runtime.executors.cuda_buckets import Ladder
-from modelsat_engine.runtime.executors.cuda_fallback import LoadedTable, TakeOver
+from modelsat_engine.runtime.executors.cuda_fallback import CreateLauncher, LoadedTable
 
 SOURCES = Path(__file__).parents[2] / "csrc" / "tests"
 OUT_OF_MEMORY, DEVICE_LOST = 2, 700
@@ -76,16 +76,8 @@ class StandInDevice:
         self._library.stand_in_calls(text, len(text))
         return text.value.decode().split()
 
-    def launcher(self, take_over: TakeOver, limits: ExecutorLimits, vocabulary: int) -> _core.CudaGraphExecutor:
-        return _core.CudaGraphExecutor(
-            take_over,
-            max_batch_requests=limits.max_batch_requests,
-            max_batch_tokens=limits.max_batch_tokens,
-            max_instruction_tokens=limits.max_instruction_tokens,
-            vocabulary=vocabulary,
-            dtype="float16",
-            library=self._path,
-        )
+    def launcher(self, create: CreateLauncher) -> _core.CudaGraphExecutor:
+        return create("float16", library=self._path)
 
     def load(self, table: CandidateTable) -> LoadedTable:
         if self.load_error is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import asdict
 
 import numpy as np
 
@@ -21,6 +22,7 @@ _DTYPES = ("float16", "bfloat16", "float32")
 _MAX_REQUESTS = 64
 _MAX_TOKENS = 16384
 _RECENT_TABLES = 4
+_DRIVER = "libcuda.so.1"
 
 
 def unsupported_reason(bundle: Bundle) -> str | None:
@@ -56,8 +58,14 @@ class CudaExecutor:
         self._limits = ExecutorLimits(_MAX_REQUESTS, min(_MAX_TOKENS, _MAX_REQUESTS * longest), longest)
         passes = passes if passes is not None else _open(bundle, self._limits)
         self._fallback = Fallback(bundle, threads, passes)
+        take_over, bounds = self._fallback.take_over, asdict(self._limits)
+        vocabulary = int(bundle.config["trunk"]["vocab"])
+
+        def create(dtype: str, library: str = _DRIVER) -> _core.CudaGraphExecutor:
+            return _core.CudaGraphExecutor(take_over, **bounds, vocabulary=vocabulary, dtype=dtype, library=library)
+
         try:
-            self.core = passes.launcher(self._fallback.take_over, self._limits, int(bundle.config["trunk"]["vocab"]))
+            self.core = passes.launcher(create)
         except RuntimeError as error:
             raise ExecutorError(f"executor 'cuda' cannot be used: {error}") from error
         self._lock = threading.Lock()

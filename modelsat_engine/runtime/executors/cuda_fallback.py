@@ -13,7 +13,7 @@ from modelsat_engine import _core
 from modelsat_engine.errors import ExecutorError, ModelSatError
 from modelsat_engine.export.bundle import Bundle
 from modelsat_engine.runtime.candidate_table import CandidateTable
-from modelsat_engine.runtime.executors import Executor, ExecutorLimits, PackedBatch, create_executor, executors_for
+from modelsat_engine.runtime.executors import Executor, PackedBatch, create_executor, executors_for
 
 _FALLBACKS = ("native", "onnxruntime")
 
@@ -21,8 +21,6 @@ _log = logging.getLogger(__name__)
 
 #: What the C++ core calls once a batch: token ids, ``cu_seqlens`` and the snapshot give float32 ``[B, M]``.
 Scores = Callable[[np.ndarray, np.ndarray, CandidateTable], np.ndarray]
-#: What it calls when the device fails, with the reason.
-TakeOver = Callable[[str], Scores]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +37,18 @@ class LoadedTable:
     owner: object
 
 
+class CreateLauncher(Protocol):
+    """Makes the C++ core of an executor in the context that is current."""
+
+    def __call__(self, dtype: str, library: str = ...) -> _core.CudaGraphExecutor:
+        """`dtype`: what the passes compute in. `library`: the driver's."""
+
+
 class Passes(Protocol):
     """What captures passes and loads snapshots, see `cuda_passes.CudaPasses`. Thread-safe."""
 
-    def launcher(self, take_over: TakeOver, limits: ExecutorLimits, vocabulary: int) -> _core.CudaGraphExecutor:
-        """What launches the passes."""
+    def launcher(self, create: CreateLauncher) -> _core.CudaGraphExecutor:
+        """What launches the passes: from `create`, with the device's context current."""
 
     def load(self, table: CandidateTable) -> LoadedTable:
         """Bring a snapshot to the device, M >= 1, and capture what reads it."""

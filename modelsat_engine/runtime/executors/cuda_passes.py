@@ -12,9 +12,9 @@ import torch
 from modelsat_engine import _core
 from modelsat_engine.errors import ExecutorError
 from modelsat_engine.runtime.candidate_table import CandidateTable
-from modelsat_engine.runtime.executors import ExecutorLimits, PackedBatch
+from modelsat_engine.runtime.executors import PackedBatch
 from modelsat_engine.runtime.executors.cuda_buckets import Ladder, write_inputs
-from modelsat_engine.runtime.executors.cuda_fallback import LoadedTable, TakeOver
+from modelsat_engine.runtime.executors.cuda_fallback import CreateLauncher, LoadedTable
 from modelsat_engine.runtime.executors.cuda_forward import Buffers, Forward
 from modelsat_engine.runtime.executors.cuda_weights import DeviceCandidates, Weights
 
@@ -45,21 +45,14 @@ class CudaPasses:
         self._zoos: dict[int, _core.CudaZoo] = {}
         torch.cuda.synchronize(weights.device)  # the weights came on another stream
 
-    def launcher(self, take_over: TakeOver, limits: ExecutorLimits, vocabulary: int) -> _core.CudaGraphExecutor:
+    def launcher(self, create: CreateLauncher) -> _core.CudaGraphExecutor:
         """What launches the passes, in this device's context.
 
         Raises:
             RuntimeError: the driver is too old, or refuses.
         """
         with torch.cuda.device(self._weights.device):
-            return _core.CudaGraphExecutor(
-                take_over,
-                max_batch_requests=limits.max_batch_requests,
-                max_batch_tokens=limits.max_batch_tokens,
-                max_instruction_tokens=limits.max_instruction_tokens,
-                vocabulary=vocabulary,
-                dtype=str(self._weights.dtype).removeprefix("torch."),
-            )
+            return create(str(self._weights.dtype).removeprefix("torch."))
 
     def warm(self, candidates: int) -> None:
         """Compile every kernel, and capture the passes for a zoo of that size."""
