@@ -13,6 +13,7 @@
 #include <cstring>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <queue>
 #include <string>
@@ -68,9 +69,9 @@ struct Device {
 // Never destroyed: its thread works until the process ends.
 Device& TheDevice() {
   static Device* const device = [] {
-    Device* const made = new Device;
+    auto made = std::make_unique<Device>();
     made->worker.detach();
-    return made;
+    return made.release();
   }();
   return *device;
 }
@@ -137,10 +138,11 @@ void Queue(std::function<void()> work) {
   }
 }
 
+// Never freed, but always reachable.
 void* Keep(const Graph& graph) {
-  static std::vector<Graph*>* const graphs = new std::vector<Graph*>;  // reachable, so no leak
-  graphs->push_back(new Graph(graph));
-  return graphs->back();
+  static auto* const graphs = std::make_unique<std::vector<std::unique_ptr<Graph>>>().release();
+  graphs->push_back(std::make_unique<Graph>(graph));
+  return graphs->back().get();
 }
 
 }  // namespace
