@@ -110,3 +110,11 @@ def test_the_executor_is_the_network(seed: int, tmp_path: Path) -> None:
     with pytest.raises(ExecutorError, match="encode the candidates with this router"):
         executor.score(PackedBatch.pack(random_instructions(1, seed, LONGEST)), wide)
     executor.close()
+
+
+def test_a_pytorch_that_does_not_tell_its_graphs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = random_network(SHAPE, 1)
+    weights = read_weights(network.state_dict(), network.config, torch.device("cpu"), torch.float32)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    with pytest.raises(ExecutorError, match=r"PyTorch .* is too old for executor 'cuda'; install 2\.10 or later"):
+        CudaPasses(weights, Ladder(2, 64, LONGEST, SHAPE.views))

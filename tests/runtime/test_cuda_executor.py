@@ -21,7 +21,7 @@ from modelsat_engine import Engine, _core
 from modelsat_engine.errors import ExecutorError, InstructionError
 from modelsat_engine.export.bundle import Bundle
 from modelsat_engine.runtime.candidate_table import CandidateTable
-from modelsat_engine.runtime.executors import PackedBatch, available_executors, create_executor, cuda_device
+from modelsat_engine.runtime.executors import PackedBatch, available_executors, create_executor, cuda, cuda_device
 from modelsat_engine.runtime.executors.cuda import CudaExecutor
 from modelsat_engine.runtime.executors.cuda_buckets import Bucket, Ladder, write_inputs
 from modelsat_engine.runtime.executors.cuda_device import device_reason
@@ -315,6 +315,17 @@ def test_a_driver_that_is_too_old_says_so(bundle: Bundle, tmp_path: Path) -> Non
     old = build_stand_in(tmp_path, "-DSTAND_IN_VERSION=11040")
     with pytest.raises(ExecutorError, match=r"cannot be used: the NVIDIA driver is for CUDA 11\.4, .* update it"):
         CudaExecutor(bundle, 1, StandInDevice(old, POSITIONS))
+
+
+def test_opening_says_what_is_wrong(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda, "unavailable_reason", lambda: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv(cuda.DTYPE_VARIABLE, "float8")
+    with pytest.raises(ExecutorError, match="MODELSAT_CUDA_DTYPE is 'float8'; use float16, bfloat16, float32"):
+        CudaExecutor(bundle, 1)
+    monkeypatch.delenv(cuda.DTYPE_VARIABLE)
+    with pytest.raises(ExecutorError, match="PyTorch sees no CUDA device, though the driver does: the driver may be"):
+        CudaExecutor(bundle, 1)
 
 
 def test_an_executor_that_nobody_holds_is_freed(bundle: Bundle, table: CandidateTable, device: StandInDevice) -> None:
