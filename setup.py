@@ -26,7 +26,7 @@ core = Pybind11Extension(
     include_dirs=["csrc/include", "csrc"],
     cxx_std=17,
     extra_compile_args=posix_flags,
-    extra_link_args=[] if os.name == "nt" else ["-pthread"],
+    extra_link_args=[] if os.name == "nt" else ["-pthread", "-ldl"],
 )
 
 # The top-level folder kernels/ is installed as modelsat_engine.kernels.

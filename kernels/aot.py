@@ -119,7 +119,7 @@ def compile_all(
     from modelsat_engine.commands.progress import ProgressBar
     from modelsat_engine.export.bundle import Bundle
     from modelsat_engine.kernels.compilation import CompiledForm, compile_form
-    from modelsat_engine.kernels.inventory import all_forms
+    from modelsat_engine.kernels.inventory import GRIDS, all_forms
     from modelsat_engine.model.config import NetworkConfig
 
     config = NetworkConfig.from_json(dict(Bundle.load(bundle).config))
@@ -149,6 +149,7 @@ def compile_all(
         "format_version": 1,
         "triton": triton.__version__,
         "pointer_alignment_bytes": 16,
+        "grids": {kernel: GRIDS[kernel] for kernel in sorted({form.kernel for form in compiled})},
         "forms": [form.as_json() for form in compiled],
     }
     if output is not None:
@@ -198,4 +199,6 @@ def _print(report: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from modelsat_engine.cli import exit_with
+
+    exit_with(lambda: main(standalone_mode=False))

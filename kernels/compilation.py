@@ -76,7 +76,8 @@ def compile_form(form: Form, target: str) -> CompiledForm:
     """Compile one form; takes about a second.
 
     Raises:
-        KernelError: Triton or its assembler refused; the message names the form.
+        KernelError: Triton or its assembler refused, or a launch would need more than arguments; the message names the
+            form.
     """
     import triton
     from triton.backends.compiler import GPUTarget
@@ -102,6 +103,8 @@ def compile_form(form: Form, target: str) -> CompiledForm:
 
 def _describe(form: Form, target: str, chosen: Specialization, compiled: Any) -> CompiledForm:
     cubin = compiled.asm["cubin"]
+    if getattr(compiled.metadata, "global_scratch_size", 0):
+        raise KernelError(f"{form.name} for {target} needs scratch memory, which a launch without Triton has not")
     registers, spill_bytes = resource_usage(cubin)
     passed = {name: kind for name, kind in chosen.signature.items() if kind != "constexpr"}
     return CompiledForm(

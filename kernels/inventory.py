@@ -20,6 +20,23 @@ from modelsat_engine.kernels.scoring_head.launch import ScoringHeadShape
 from modelsat_engine.kernels.specialization import TRITON_TYPES, Specialization
 from modelsat_engine.model.config import NetworkConfig
 
+#: Programs of a launch along x, y and z, by kernel: in the names of a form's constants and arguments, and `requests`
+#: (instructions), `longest` (tokens of the longest one that may come) and `heads` (of queries).
+GRIDS: dict[str, tuple[str, str, str]] = {
+    "candidate_attention": (
+        "ceil(candidates * INQUIRY_ROWS * GROUP / BLOCK_ROWS)",
+        "requests * KEY_HEADS",
+        "max(chunks, 1)",
+    ),
+    "capability_projection": ("ceil(OUT_FEATURES / BLOCK_COLUMNS)", "ceil(rows / BLOCK_ROWS)", "1"),
+    "embedding_layer_norm": ("ceil(rows / BLOCK_ROWS)", "1", "1"),
+    "linear": ("ceil(OUT_FEATURES / BLOCK_COLUMNS)", "ceil(rows / BLOCK_ROWS)", "1"),
+    "mean_pool": ("requests", "ceil(WIDTH / BLOCK_COLUMNS)", "1"),
+    "prefix_attention": ("ceil(longest / BLOCK_QUERIES)", "heads", "requests"),
+    "residual_layer_norm": ("ceil(rows / BLOCK_ROWS)", "1", "1"),
+    "scoring_head": ("ceil(candidates / BLOCK_CANDIDATES)", "requests", "1"),
+}
+
 
 class Shape(Protocol):
     """What the `launch.py` of a kernel compiles in."""

@@ -191,4 +191,6 @@ def seconds_of(run: Callable[[], object], calls: int = 20, repeats: int = 7) -> 
 
 
 if __name__ == "__main__":
-    main()
+    from modelsat_engine.cli import exit_with
+
+    exit_with(lambda: main(standalone_mode=False))

@@ -71,6 +71,57 @@ class NativeExecutor(Executor):
     @property
     def limits(self) -> dict[str, int]: ...
 
+def cuda_driver_reason(library: str = "libcuda.so.1") -> str | None: ...
+def write_pass_inputs(
+    token_ids: NDArray[np.int32], cu_seqlens: NDArray[np.int32], requests: int, tokens: int, inputs: NDArray[np.int32]
+) -> None: ...
+
+class CudaZoo:
+    def __init__(
+        self,
+        owner: object,
+        *,
+        candidates: int,
+        inputs: int,
+        scores: int,
+        regions: list[tuple[int, int]],
+        passes: list[tuple[int, int, int]],
+    ) -> None: ...
+    def find(self, requests: int, tokens: int) -> tuple[int, int] | None: ...
+
+class CudaGraphExecutor(Executor):
+    def __init__(
+        self,
+        take_over: Callable[[str], Callable[[NDArray[np.int32], NDArray[np.int32], Any], NDArray[np.float32]]],
+        *,
+        max_batch_requests: int,
+        max_batch_tokens: int,
+        max_instruction_tokens: int,
+        vocabulary: int,
+        dtype: str,
+        library: str = "libcuda.so.1",
+    ) -> None: ...
+    def make_table(
+        self,
+        table: object,
+        num_candidates: int,
+        hidden_size: int,
+        version: int,
+        zoo: CudaZoo,
+        sources: list[int],
+        owner: object,
+    ) -> CandidateTable: ...
+    def score(
+        self, token_ids: NDArray[np.int32], cu_seqlens: NDArray[np.int32], table: CandidateTable
+    ) -> NDArray[np.float32]: ...
+    def give_up(self, reason: str) -> None: ...
+    @property
+    def failed(self) -> bool: ...
+    @property
+    def cuda_version(self) -> int: ...
+    @property
+    def limits(self) -> dict[str, int]: ...
+
 class Submission:
     @property
     def done(self) -> bool: ...

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -48,19 +48,8 @@ class ModelSatGroup(click.Group):
     ) -> NoReturn:
         """Run the command line and exit; no exception leaves it."""
         extra.pop("standalone_mode", None)
-        warnings.showwarning = show_warning
-        show_log_records()
-        quiet_reconfigure(sys.stdout)
-        try:
-            code = super().main(args, prog_name, standalone_mode=False, **extra)
-            sys.stdout.flush()
-        except Exception as error:
-            if os.environ.get("MODELSAT_DEBUG"):
-                raise
-            code = report(error)
-        except KeyboardInterrupt:
-            code = INTERRUPTED
-        sys.exit(code if isinstance(code, int) else 0)
+        run = super().main
+        exit_with(lambda: run(args, prog_name, standalone_mode=False, **extra))
 
     # click would make an exit with 1 of a broken pipe, as if something had failed
 
@@ -75,6 +64,23 @@ class ModelSatGroup(click.Group):
             return super().invoke(ctx)
         except BrokenPipeError as error:
             raise ReaderGoneError from error
+
+
+def exit_with(run: Callable[[], Any]) -> NoReturn:
+    """Exit with the code of a click command that `run` runs out of its standalone mode; no exception leaves it."""
+    warnings.showwarning = show_warning
+    show_log_records()
+    quiet_reconfigure(sys.stdout)
+    try:
+        code = run()
+        sys.stdout.flush()
+    except Exception as error:
+        if os.environ.get("MODELSAT_DEBUG"):
+            raise
+        code = report(error)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 class ReaderGoneError(Exception):

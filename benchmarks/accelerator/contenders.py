@@ -1,4 +1,4 @@
-"""Ways to score a zoo on a GPU: our kernels, and the same router in PyTorch four times."""
+"""Ways to score a zoo on a GPU: our kernels, and the same router in PyTorch five times."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from safetensors.torch import load_file
 
 from accelerator.timing import Call, graph_of
 from modelsat_engine.export.bundle import Bundle
+from modelsat_engine.kernels.scoring_head.reference import scoring_head_reference
+from modelsat_engine.model.capability import mean_pool
 from modelsat_engine.model.config import NetworkConfig
 from modelsat_engine.runtime.candidate_table import CandidateTable, EncodedCandidates
 from modelsat_engine.runtime.executors import PackedBatch
+from modelsat_engine.runtime.executors.cuda import CudaExecutor
 from modelsat_engine.runtime.executors.cuda_buckets import Bucket, write_inputs
 from modelsat_engine.runtime.executors.cuda_forward import Buffers, Forward
 from modelsat_engine.runtime.executors.cuda_weights import DeviceCandidates, read_weights
@@ -40,6 +43,22 @@ def our_pass(
     return graph_of(forward.run), lambda: forward.probability.cpu().numpy()
 
 
+def our_answer(bundle: Bundle, instructions: list[np.ndarray], table: CandidateTable) -> tuple[Call, CudaExecutor]:
+    """From token ids on the host to probabilities on the host, and the executor that does it; close it."""
+    executor, batch = CudaExecutor(bundle, 1), PackedBatch.pack(instructions)
+    return lambda: executor.score(batch, table), executor
+
+
+def on_the_host(call: Callable[[], Any]) -> Call:
+    """The same with its answer brought to the host; what it reads is on the device already."""
+
+    def answer() -> object:
+        scores = call()
+        return torch.cat([part.flatten() for part in scores] if isinstance(scores, list) else [scores]).cpu()
+
+    return answer
+
+
 def torch_calls(
     bundle: Bundle,
     device: torch.device,
@@ -48,7 +67,8 @@ def torch_calls(
     candidates: EncodedCandidates,
     compiled: bool,
 ) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """The network in PyTorch by name: eager, compiled, and without sharing, one candidate after the other or at once.
+    """The network in PyTorch by name: eager; all rows as one sequence; compiled; and without sharing, one candidate
+    after the other or all at once.
 
     Each returns probabilities or logits on the device.
     """
@@ -64,6 +84,7 @@ def torch_calls(
         return run
 
     yield "torch eager", without_gradients(lambda: network(*tensors)[0])
+    yield "torch, SDPA, dense mask", without_gradients(lambda: dense_mask_scores(network, *tensors))
     if compiled:
         faster: Any = torch.compile(network, mode="reduce-overhead")
         yield "torch.compile", without_gradients(lambda: faster(*tensors)[0])
@@ -79,3 +100,35 @@ def torch_calls(
 
     yield "one forward per candidate", without_gradients(lambda: [one_sequence_each(start[None]) for start in starts])
     yield "the same as one batch", without_gradients(lambda: one_sequence_each(starts))
+
+
+def dense_mask_scores(network: Any, input_ids: Any, attention_mask: Any, inquiry_start: Any) -> Any:
+    """The network as whoever has SDPA alone would write it: instruction and inquiry rows in one sequence from layer
+    `inject_at` on, and a mask that lets an inquiry row see the instruction and itself.
+
+    Args:
+        network: without memory rows. input_ids, attention_mask: int64 ``[B, S]``; inquiry_start: ``[M, R, D + E]``.
+
+    Returns:
+        Probabilities ``[B, M]``.
+    """
+    config, trunk = network.config, network.trunk
+    candidates, views = inquiry_start.shape[:2]
+    real = attention_mask > 0
+    rows = network.encode_instruction(input_ids, real)
+    requests, tokens = input_ids.shape
+    starts = inquiry_start[..., : config.trunk.hidden].flatten(0, 1).expand(requests, -1, -1)
+    rows = torch.cat([rows, starts], 1)  # [B, S + M R, D]
+    seen = torch.cat([real, real.new_zeros(requests, starts.shape[1])], 1)[:, None, :].repeat(1, rows.shape[1], 1)
+    itself = torch.arange(tokens, rows.shape[1], device=rows.device)
+    seen[:, itself, itself] = True
+    rows = trunk.run_layers(rows, seen, config.inject_at, config.trunk.layers - 1)
+    pooled = mean_pool(rows[:, :tokens], real)
+    rows = trunk.run_layers(rows, seen, config.trunk.layers - 1, None)
+    return scoring_head_reference(
+        rows[:, tokens:].unflatten(1, (candidates, views)),
+        *network.head.weight_and_bias(),
+        network.temperature,
+        network.calibration_bias,
+        network.relevance_and_evidence(pooled, inquiry_start),
+    )

@@ -6,6 +6,7 @@
 #include <pybind11/pybind11.h>
 
 void bind_cpu_features(pybind11::module_& m);
+void bind_cuda_graph_executor(pybind11::module_& m);
 void bind_native_executor(pybind11::module_& m);
 void bind_scheduler(pybind11::module_& m);
 

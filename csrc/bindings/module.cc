@@ -6,4 +6,5 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   bind_cpu_features(m);
   bind_scheduler(m);
   bind_native_executor(m);
+  bind_cuda_graph_executor(m);
 }

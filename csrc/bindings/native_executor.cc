@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "bindings.h"
+#include "executor_calls.h"
 #include "python_objects.h"
 
 namespace py = pybind11;
@@ -129,40 +130,6 @@ std::shared_ptr<CandidateTable> MakeTable(const NativeExecutor& executor,
   return executor.MakeTable(start, remembered, candidates, version);
 }
 
-std::vector<std::int32_t> ToInt32(const py::array& array, const char* name) {
-  if (array.ndim() != 1 || !py::isinstance<py::array_t<std::int32_t>>(array)) {
-    throw py::type_error(std::string(name) + " must be a one-dimensional int32 array");
-  }
-  const auto contiguous = py::array_t<std::int32_t, py::array::c_style>::ensure(array);
-  return {contiguous.data(), contiguous.data() + contiguous.size()};
-}
-
-py::array_t<float> Score(NativeExecutor& executor, const py::array& token_ids,
-                         const py::array& cu_seqlens,
-                         const std::shared_ptr<CandidateTable>& table) {
-  const Batch batch(ToInt32(token_ids, "token_ids"), ToInt32(cu_seqlens, "cu_seqlens"));
-  Status status = batch.Validate();
-  RaiseUnlessOk(status);
-  py::array_t<float> probabilities(
-      {py::ssize_t{batch.num_requests()}, py::ssize_t{table->num_candidates()}});
-  float* const out = probabilities.mutable_data();
-  {
-    const GilRelease release;
-    status = executor.Score(batch, *table, out);
-  }
-  RaiseUnlessOk(status);
-  return probabilities;
-}
-
-py::dict Limits(const NativeExecutor& executor) {
-  const ExecutorLimits limits = executor.limits();
-  py::dict out;
-  out["max_batch_requests"] = limits.max_batch_requests;
-  out["max_batch_tokens"] = limits.max_batch_tokens;
-  out["max_instruction_tokens"] = limits.max_instruction_tokens;
-  return out;
-}
-
 }  // namespace
 }  // namespace modelsat
 
@@ -190,5 +157,5 @@ void bind_native_executor(py::module_& m) {
            "Probabilities float32 [B, M] of int32 token_ids [T] and cu_seqlens [B + 1].")
       .def_property_readonly("isa", &NativeExecutor::isa)
       .def_property_readonly("threads", &NativeExecutor::threads)
-      .def_property_readonly("limits", &modelsat::Limits);
+      .def_property_readonly("limits", &modelsat::LimitsAsDict);
 }

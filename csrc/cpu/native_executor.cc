@@ -50,7 +50,6 @@ struct NativeExecutor::State {
     idle.push_back(std::move(scratch));
   }
 
-  Status Check(const Batch& batch) const;
   void SplitIntoPasses(const Batch& batch, Scratch* scratch) const;
 
   const std::shared_ptr<const NativeModel> model;
@@ -96,28 +95,6 @@ std::shared_ptr<CandidateTable> NativeExecutor::MakeTable(const float* inquiry_s
                                                 std::move(zoo));
 }
 
-Status NativeExecutor::State::Check(const Batch& batch) const {
-  const auto invalid = [](const std::string& message) {
-    return Status(StatusCode::kInvalidArgument, message);
-  };
-  const NativeConfig& config = model->config();
-  const std::vector<std::int32_t>& offsets = batch.cu_seqlens();
-  for (std::int32_t b = 0; b < batch.num_requests(); ++b) {
-    const std::int32_t tokens = offsets[b + 1] - offsets[b];
-    if (tokens < 1 || tokens > config.max_instruction_tokens) {
-      return invalid("instruction " + std::to_string(b) + " has " + std::to_string(tokens) +
-                     " tokens, must have 1 to " + std::to_string(config.max_instruction_tokens));
-    }
-  }
-  for (const std::int32_t token : batch.token_ids()) {
-    if (token < 0 || token >= config.vocab) {
-      return invalid("token id " + std::to_string(token) + " is not in the vocabulary of " +
-                     std::to_string(config.vocab) + "; use the bundle's tokenizer");
-    }
-  }
-  return Status();
-}
-
 void NativeExecutor::State::SplitIntoPasses(const Batch& batch, Scratch* scratch) const {
   const PassLimits& limits = scratch->workspaces.front()->limits();
   const int instructions = batch.num_requests();
@@ -144,7 +121,7 @@ Status NativeExecutor::Score(const Batch& batch, const CandidateTable& table,
     return Status(StatusCode::kInvalidArgument,
                   table.ToString() + " was not made by this executor; use its make_table");
   }
-  Status status = state.Check(batch);
+  Status status = batch.CheckTokens(config().max_instruction_tokens, config().vocab);
   if (!status.ok() || batch.num_requests() == 0) return status;
 
   struct Call {

@@ -51,4 +51,24 @@ Status Batch::Validate() const {
   return Status();
 }
 
+Status Batch::CheckTokens(std::int32_t longest, std::int32_t vocabulary) const {
+  const auto invalid = [](const std::string& message) {
+    return Status(StatusCode::kInvalidArgument, message);
+  };
+  for (std::int32_t b = 0; b < num_requests(); ++b) {
+    const std::int32_t tokens = TokensOf(b, 1);
+    if (tokens < 1 || tokens > longest) {
+      return invalid("instruction " + std::to_string(b) + " has " + std::to_string(tokens) +
+                     " tokens, must have 1 to " + std::to_string(longest));
+    }
+  }
+  for (const std::int32_t token : token_ids_) {
+    if (token < 0 || token >= vocabulary) {
+      return invalid("token id " + std::to_string(token) + " is not in the vocabulary of " +
+                     std::to_string(vocabulary) + "; use the bundle's tokenizer");
+    }
+  }
+  return Status();
+}
+
 }  // namespace modelsat

@@ -15,7 +15,8 @@ from typing import Any
 import click
 
 from modelsat_engine.commands.console import one_line, print_json
-from modelsat_engine.commands.options import bundle_option, json_option, zoo_option
+from modelsat_engine.commands.doctor_cuda import cuda_report, cuda_state
+from modelsat_engine.commands.options import bundle_option, executor_option, json_option, zoo_option
 
 DISTRIBUTION = "modelsat-engine"
 SELF_TEST = "What is the capital of France?"
@@ -37,9 +38,10 @@ CPU_FEATURES_SHOWN = ("avx2", "fma", "avx_vnni", "avx512f", "avx512bw", "avx512_
 @click.command("doctor", short_help="Check this installation.")
 @bundle_option
 @zoo_option
+@executor_option
 @json_option
 @click.pass_context
-def command(ctx: click.Context, bundle: Path | None, zoo: Path | None, as_json: bool) -> None:
+def command(ctx: click.Context, bundle: Path | None, zoo: Path | None, executor: str, as_json: bool) -> None:
     """Check this installation: CPU, versions, executors, bundle, clashes, and one instruction routed.
 
     Exits 0 when routing works, 1 when it does not.
@@ -47,9 +49,10 @@ def command(ctx: click.Context, bundle: Path | None, zoo: Path | None, as_json: 
     \b
     Examples:
       modelsat doctor
+      modelsat doctor --executor cuda
       modelsat doctor --bundle my-bundle --json
     """
-    report = examine(bundle, zoo)
+    report = examine(bundle, zoo, executor)
     if as_json:
         print_json(report)
     else:
@@ -57,7 +60,7 @@ def command(ctx: click.Context, bundle: Path | None, zoo: Path | None, as_json: 
     ctx.exit(0 if report["self_test"]["ok"] else 1)
 
 
-def examine(bundle: Path | None, zoo: Path | None) -> dict[str, Any]:
+def examine(bundle: Path | None, zoo: Path | None, executor: str = "auto") -> dict[str, Any]:
     """Everything that `doctor` shows, JSON-able. No finding is raised: what fails is part of the report."""
     return {
         "system": _system(),
@@ -67,8 +70,9 @@ def examine(bundle: Path | None, zoo: Path | None) -> dict[str, Any]:
         "clashes": find_clashes(importlib.metadata.distributions()),
         "executors": _executors(),
         "native": _native(bundle),
+        "cuda": cuda_report(bundle),
         "bundle": _bundle(bundle, zoo),
-        "self_test": _self_test(bundle, zoo),
+        "self_test": _self_test(bundle, zoo, executor),
     }
 
 
@@ -173,13 +177,14 @@ def _bundle(bundle: Path | None, zoo: Path | None) -> dict[str, Any]:
     }
 
 
-def _self_test(bundle: Path | None, zoo: Path | None) -> dict[str, Any]:
+def _self_test(bundle: Path | None, zoo: Path | None, executor: str) -> dict[str, Any]:
     from modelsat_engine.commands.engine import open_engine
 
     try:
-        with open_engine(bundle, zoo) as engine:
+        with open_engine(bundle, zoo, executor=executor) as engine:
             engine.warmup()
             decision = engine.route(SELF_TEST)
+            fallback = engine.stats()["executor_fallback"]
     except Exception as error:
         return {"ok": False, "instruction": SELF_TEST, "error": _why(error)}
     return {
@@ -188,6 +193,7 @@ def _self_test(bundle: Path | None, zoo: Path | None) -> dict[str, Any]:
         "candidate": decision.candidate,
         "probability": round(float(decision.probability), 7),
         "executor": decision.executor,
+        "executor_fallback": fallback,
         "total_us": round(float(decision.timing_us["total"]), 1),
     }
 
@@ -215,6 +221,8 @@ def _print(report: dict[str, Any]) -> None:
         state = reason or "available"
         if name == "native" and reason is None:
             state = _native_state(report["native"])
+        if name == "cuda":
+            state = cuda_state(report["cuda"])
         line("executors" if i == 0 else "", f"{name}: {state}", "green" if reason is None else "dim")
     complete = [extra for extra, entry in report["extras"].items() if entry["installed"]]
     line("extras", f"installed: {', '.join(complete) or 'none'}")
@@ -233,6 +241,8 @@ def _print(report: dict[str, Any]) -> None:
     if test["ok"]:
         took = f"{test['total_us'] / 1000:.1f} ms on {test['executor']}"
         line("routing", f'works: "{test["instruction"]}" -> {test["candidate"]} in {took}', "green")
+        if test["executor_fallback"] is not None:
+            line("", f"executor {test['executor']} took over: {test['executor_fallback']}", "yellow")
     else:
         line("routing", f"does not work: {test['error']}", "red")
 

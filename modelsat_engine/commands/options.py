@@ -38,6 +38,13 @@ zoo_option = click.option(
     metavar="FILE",
     help="The candidates, a zoo.json.  [default: your own, which 'candidates add' starts, else the bundle's]",
 )
+executor_option = click.option(
+    "--executor",
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help="What runs the network; 'modelsat doctor' lists what can.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 engine_options = together(
@@ -49,13 +56,7 @@ engine_options = together(
         metavar="A,B",
         help="Only these candidates of the zoo; may be repeated.",
     ),
-    click.option(
-        "--executor",
-        default="auto",
-        show_default=True,
-        metavar="NAME",
-        help="What runs the network; 'modelsat doctor' lists what can.",
-    ),
+    executor_option,
     click.option(
         "--threads",
         type=click.IntRange(min=1),

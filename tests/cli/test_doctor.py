@@ -17,7 +17,7 @@ def test_a_working_installation_passes(run: Run) -> None:
     result = run("doctor", "--json")
     assert result.exit_code == 0, result.stdout
     report = json.loads(result.stdout)
-    parts = {"system", "cpu", "versions", "extras", "clashes", "executors", "native", "bundle", "self_test"}
+    parts = {"system", "cpu", "versions", "extras", "clashes", "executors", "native", "cuda", "bundle", "self_test"}
     assert set(report) == parts
     assert report["cpu"]["usable"] >= 1
     assert report["cpu"]["architecture"]
@@ -54,6 +54,58 @@ def test_the_instruction_set_is_named_or_why_there_is_none(
     report = json.loads(run("doctor", "--bundle", bundle, "--json").stdout)
     assert "MODELSAT_ISA is 'mmx'" in report["executors"]["native"]
     assert report["native"] == {"instruction_set": None, "falls_back_because": report["executors"]["native"]}
+
+
+def test_the_cuda_executor_is_examined_without_a_gpu(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    report = json.loads(run("doctor", "--json").stdout)
+    assert report["cuda"]["usable"] is False
+    assert report["cuda"]["reason"].startswith("CUDA_VISIBLE_DEVICES='' hides every GPU")
+    assert report["cuda"]["gives_way_to"] == "onnxruntime"
+    result = run("doctor", "--executor", "cuda")
+    assert result.exit_code == 1
+    assert "cuda: CUDA_VISIBLE_DEVICES='' hides every GPU" in result.stdout
+    assert "does not work: executor 'cuda' cannot be used" in result.stdout.splitlines()[-1]
+
+
+def test_the_gpu_is_described_and_the_self_test_runs_on_it_when_named(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from modelsat_engine.export.bundle import Bundle
+    from modelsat_engine.runtime.executors import cuda, cuda_device
+    from tests.runtime.stand_in_device import DEVICE_LOST, StandInDevice, build_stand_in
+
+    shipped = Bundle.load()
+    bundle = shipped.path
+    device = StandInDevice(build_stand_in(tmp_path), int(shipped.config["tokenizer"]["max_instruction_tokens"]))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(cuda_device, "_LIBRARY", str(build_stand_in(tmp_path, of="libnvidia_ml")))
+    monkeypatch.setattr(cuda_device, "unavailable_reason", cuda_device.device_reason)  # there is no CUDA in this torch
+    monkeypatch.setattr(cuda, "_open", lambda *_: device)
+    report = json.loads(run("doctor", "--bundle", bundle, "--executor", "cuda", "--json").stdout)
+    assert report["cuda"] == {
+        "usable": True,
+        "reason": None,
+        "driver": "555.44.33",
+        "cuda_version": "12.5",
+        "devices": [
+            {
+                "compute_capability": "9.5",
+                "name": "Stand-in 1000",
+                "memory_bytes": 80 * 2**30,
+                "free_bytes": 79 * 2**30,
+            }
+        ],
+        "gives_way_to": "native",
+    }
+    assert report["self_test"]["ok"], report["self_test"]
+    assert (report["self_test"]["executor"], report["self_test"]["executor_fallback"]) == ("cuda", None)
+    device.fail("cuGraphLaunch", DEVICE_LOST)
+    result = run("doctor", "--bundle", bundle, "--executor", "cuda")
+    assert result.exit_code == 0
+    assert "cuda: available, by name only; Stand-in 1000 (compute capability 9.5, 79 of 80 GiB free); " in result.stdout
+    assert "driver 555.44.33 for CUDA 12.5; gives way to native when the device fails" in result.stdout
+    assert "executor native took over: the GPU failed (cuGraphLaunch: " in result.stdout.splitlines()[-1]
 
 
 def test_a_broken_bundle_fails_and_names_the_file(run: Run, tmp_path: Path, tiny_bundle: Path) -> None:

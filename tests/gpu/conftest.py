@@ -21,7 +21,7 @@ def _skip_reason() -> str | None:
 _REASON = _skip_reason()
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="session")  # before any other fixture
 def _only_on_a_gpu() -> None:
     if _REASON is not None:
         pytest.skip(_REASON)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from modelsat_engine import Engine
+from modelsat_engine import Engine, _core
 from modelsat_engine.export.bundle import Bundle
 from modelsat_engine.runtime.candidate_table import CandidateTable
 from modelsat_engine.runtime.executors import PackedBatch
@@ -107,6 +111,89 @@ def test_two_snapshots_in_turns_keep_their_own_scores(
         thread.join()
     assert failures == []
     assert executor.name == "cuda"
+
+
+def test_a_python_thread_that_keeps_the_gil_stops_no_batch(executor: CudaExecutor, table: CandidateTable) -> None:
+    handle, batch = executor.core_table(table, 1), PackedBatch.pack(random_instructions(5, SEED + 7))
+    expected = executor.score(batch, table)
+    with _core.BatchScheduler(executor.core) as scheduler:
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(1000)  # from here on this thread gives the GIL away only where it waits
+        try:
+            submission = scheduler.submit(batch.token_ids, batch.cu_seqlens, handle)
+            until = time.monotonic() + 30
+            while not submission.done and time.monotonic() < until:
+                pass
+            done = submission.done
+        finally:
+            sys.setswitchinterval(before)
+        assert done
+        np.testing.assert_array_equal(submission.probabilities, expected)
+    assert executor.name == "cuda"
+
+
+def test_new_sizes_are_captured_and_new_snapshots_loaded_while_batches_run(
+    executor: CudaExecutor, table: CandidateTable, bundle: Bundle, shape: Shape
+) -> None:
+    batch = PackedBatch.pack(random_instructions(9, SEED + 8))
+    expected = executor.score(batch, table)
+    handle, stop = executor.core_table(table, 1), threading.Event()
+    failures: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            while not stop.is_set():
+                scores = executor.core.score(batch.token_ids, batch.cu_seqlens, handle)
+                np.testing.assert_array_equal(scores, expected)
+        except BaseException as error:
+            failures.append(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        network = random_network(shape, SEED)
+        for count in (40, 41, 130, 300):
+            grown = random_table(bundle, network, count, SEED + count)
+            scores = executor.score(batch, grown)
+            difference = np.abs(scores - reference_scores(network, batch_parts(batch), grown, int8=False)).max()
+            assert difference < 0.01
+    finally:
+        stop.set()
+        asking.join()
+    assert failures == []
+    assert executor.name == "cuda"
+
+
+def batch_parts(batch: PackedBatch) -> list[np.ndarray]:
+    """The instructions of a batch."""
+    return np.split(batch.token_ids, batch.cu_seqlens[1:-1])
+
+
+@pytest.mark.parametrize("shape", [PLAIN], indirect=True, ids=["relevance head"])
+def test_torch_may_have_another_default_device(bundle: Bundle, table: CandidateTable) -> None:
+    torch.set_default_device("cuda")
+    try:
+        executor = CudaExecutor(bundle, 1)
+        assert executor.score(PackedBatch.pack(random_instructions(2, SEED)), table).shape == (2, 17)
+        assert executor.name == "cuda"
+        executor.close()
+    finally:
+        torch.set_default_device(None)
+
+
+def test_two_processes_share_one_gpu() -> None:
+    script = (
+        "import json; from modelsat_engine import Engine\n"
+        "with Engine.load(executor='cuda') as engine:\n"
+        "    decisions = [engine.route('Write a haiku about rain.') for _ in range(50)]\n"
+        "    print(json.dumps([engine.executor, *(decision.probabilities for decision in decisions)]))"
+    )
+    command = [sys.executable, "-c", script]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    found = [json.loads(process.communicate()[0]) for process in processes]
+    assert found[0][0] == "cuda"
+    assert all(probabilities == found[0][1] for probabilities in found[0][2:])
+    assert found[1] == found[0]
 
 
 @pytest.mark.parametrize("shape", [PLAIN], indirect=True, ids=["relevance head"])

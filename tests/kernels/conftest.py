@@ -29,7 +29,8 @@ def _use_interpreter() -> None:
 
 
 if ON_GPU:
-    collect_ignore = ["test_aot.py", "test_cuda_forward.py"]  # these need no GPU, and the second one no compiler
+    # these need no GPU, and the last two no compiler
+    collect_ignore = ["test_aot.py", "test_cuda_forward.py", "test_cuda_passes.py"]
 elif sys.platform == "linux":
     _use_interpreter()
 else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from itertools import product
@@ -24,15 +25,16 @@ _LARGEST = (
 )
 
 
-def run_aot(cache: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+COMMAND = (sys.executable, "-m", "modelsat_engine.kernels.aot")
+
+
+def environment(cache: Path) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    return subprocess.run(
-        [sys.executable, "-m", "modelsat_engine.kernels.aot", *arguments],
-        capture_output=True,
-        text=True,
-        env={**inherited, "TRITON_CACHE_DIR": str(cache)},
-        check=False,
-    )
+    return {**inherited, "TRITON_CACHE_DIR": str(cache)}
+
+
+def run_aot(cache: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, env=environment(cache), check=False)
 
 
 def only(*kernels: str) -> list[str]:
@@ -68,6 +70,7 @@ def test_cubins_come_with_what_a_launch_without_triton_needs(tmp_path: Path) -> 
         ("epsilon", "fp32"),
         ("out", "*fp32"),
     ]
+    assert set(manifest["grids"]) == set(forms)
     for form in forms.values():
         cubin = (output / form["file"]).read_bytes()
         assert cubin.startswith(b"\x7fELF")
@@ -75,6 +78,21 @@ def test_cubins_come_with_what_a_launch_without_triton_needs(tmp_path: Path) -> 
         assert form["sha256"] == hashlib.sha256(cubin).hexdigest()
         assert form["hidden_parameters"] >= 0
         assert form["constants"]["WIDTH"] == 384
+
+
+def test_an_interruption_exits_with_130_and_says_nothing(tmp_path: Path) -> None:
+    output = tmp_path / "cubins"
+    command = [*COMMAND, "--target", "sm_90", "-o", str(output)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(tmp_path)
+    ) as running:
+        while not (output / "sm_90").exists() and running.poll() is None:
+            pass  # it makes the folder before it compiles
+        running.send_signal(signal.SIGINT)
+        out, error = running.communicate()
+    assert (running.returncode, out) == (130, "")
+    assert "Traceback" not in error
+    assert not (output / "kernels.json").exists()
 
 
 def test_wrong_use_is_one_line_that_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

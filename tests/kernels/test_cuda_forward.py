@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from safetensors.torch import load_file
 
 from modelsat_engine.errors import BundleError, ExecutorError
 from modelsat_engine.export.bundle import Bundle
-from modelsat_engine.kernels.inventory import router_forms
+from modelsat_engine.kernels.inventory import GRIDS, router_forms
 from modelsat_engine.kernels.specialization import Specialization
 from modelsat_engine.model.config import NetworkConfig
 from modelsat_engine.model.network import ModelSatNetwork
@@ -144,10 +145,14 @@ def test_everything_a_pass_launches_is_on_the_list_that_is_compiled_ahead(
 ) -> None:
     network = random_network(Shape(layers=3, memory_rows=3, relevance_hidden=9), seed)
     launched: list[tuple[str, dict[str, str], dict[str, object]]] = []
+    grids: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = []
     original = Specialization.launch
 
     def launch(self: Specialization, grid: tuple[int, ...], **arguments: object) -> None:
         launched.append((self.kernel, dict(self.arguments), self.fixed))
+        names = {**self.constants, **arguments, "requests": 2, "longest": 9, "heads": 3, "ceil": math.ceil, "max": max}
+        named = tuple(eval(extent, {"__builtins__": {}}, names) for extent in GRIDS[self.kernel])
+        grids.append((self.kernel, (*grid, 1, 1)[:3], named))
         original(self, grid, **arguments)
 
     monkeypatch.setattr(Specialization, "launch", launch)
@@ -157,6 +162,7 @@ def test_everything_a_pass_launches_is_on_the_list_that_is_compiled_ahead(
     forms = [form.shape.specialize("sm_80") for form in router_forms(network.config, torch.float32)]
     listed = [(form.kernel, dict(form.arguments), form.fixed) for form in forms]
     assert len(launched) > 20
+    assert [row for row in grids if row[1] != row[2]] == []
     assert [form for form in launched if form not in listed] == []
 
 

@@ -47,6 +47,10 @@ class Batch : public std::enable_shared_from_this<Batch> {
   // one token) and ends at the number of token ids, and no token id is negative.
   Status Validate() const;
 
+  // kInvalidArgument when an instruction has no token or more than `longest`, or when a token id is
+  // not below `vocabulary`. For a batch that is valid.
+  Status CheckTokens(std::int32_t longest, std::int32_t vocabulary) const;
+
  private:
   std::vector<std::int32_t> token_ids_;
   std::vector<std::int32_t> cu_seqlens_;

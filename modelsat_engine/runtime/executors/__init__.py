@@ -59,7 +59,9 @@ class PackedBatch:
 class Executor(Protocol):
     """Runs the trunk and the head. Thread-safe: several calls of ``score`` may be in flight."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Of the executor in use; another one's once that has taken over."""
 
     def limits(self) -> ExecutorLimits:
         """The bounds that callers keep."""

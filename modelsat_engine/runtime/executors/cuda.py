@@ -1,35 +1,28 @@
-"""The CUDA executor: weights and candidates on the device, our own kernels, one captured graph per batch."""
+"""The CUDA executor: weights and candidates on the device, our own kernels, captured graphs launched from C++."""
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
-from typing import Protocol
+from dataclasses import asdict
 
 import numpy as np
 
-from modelsat_engine.errors import ExecutorError, InstructionError, ModelSatError
+from modelsat_engine import _core
+from modelsat_engine.errors import ExecutorError, ModelSatError
 from modelsat_engine.export.bundle import Bundle
 from modelsat_engine.runtime.candidate_table import CandidateTable
-from modelsat_engine.runtime.executors import Executor, ExecutorLimits, PackedBatch, create_executor
+from modelsat_engine.runtime.executors import ExecutorLimits, PackedBatch
 from modelsat_engine.runtime.executors.cuda_device import unavailable_reason
+from modelsat_engine.runtime.executors.cuda_fallback import Fallback, Passes, first_line
 
 #: What to compute in: float16 (default, the smaller rounding errors), bfloat16 (the larger range) or float32.
 DTYPE_VARIABLE = "MODELSAT_CUDA_DTYPE"
 _DTYPES = ("float16", "bfloat16", "float32")
 _MAX_REQUESTS = 64
 _MAX_TOKENS = 16384
-_FALLBACKS = ("native", "onnxruntime")
-
-_log = logging.getLogger(__name__)
-
-
-class Passes(Protocol):
-    """What scores batches on a device, see `cuda_passes.CudaPasses`."""
-
-    def score(self, batch: PackedBatch, table: CandidateTable) -> np.ndarray:
-        """Probabilities float32 ``[B, M]``."""
+_RECENT_TABLES = 4
+_DRIVER = "libcuda.so.1"
 
 
 def unsupported_reason(bundle: Bundle) -> str | None:
@@ -50,11 +43,10 @@ class CudaExecutor:
     Args:
         bundle: a router of the shared layout with an encoder trunk.
         threads: threads of the executor that takes over when the device fails.
-        passes: what to score with; None opens the first CUDA device and captures a graph for every usual size.
+        passes: what to score with; None opens the first CUDA device.
 
     Attributes:
-        name: "cuda", or the name of the executor that has taken over.
-        fallback_reason: why another executor has taken over, or None.
+        core: the C++ executor, which the batch scheduler calls without Python.
 
     Raises:
         ExecutorError: no device that can be used, or one without enough memory; the message says why.
@@ -62,78 +54,90 @@ class CudaExecutor:
     """
 
     def __init__(self, bundle: Bundle, threads: int, passes: Passes | None = None) -> None:
-        self.name = "cuda"
-        self._bundle, self._threads = bundle, threads
         longest = int(bundle.config["tokenizer"]["max_instruction_tokens"])
         self._limits = ExecutorLimits(_MAX_REQUESTS, min(_MAX_TOKENS, _MAX_REQUESTS * longest), longest)
-        self._vocabulary = int(bundle.config["trunk"]["vocab"])
+        passes = passes if passes is not None else _open(bundle, self._limits)
+        self._fallback = Fallback(bundle, threads, passes)
+        take_over, bounds = self._fallback.take_over, asdict(self._limits)
+        vocabulary = int(bundle.config["trunk"]["vocab"])
+
+        def create(dtype: str, library: str = _DRIVER) -> _core.CudaGraphExecutor:
+            return _core.CudaGraphExecutor(take_over, **bounds, vocabulary=vocabulary, dtype=dtype, library=library)
+
+        try:
+            self.core = passes.launcher(create)
+        except RuntimeError as error:
+            raise ExecutorError(f"executor 'cuda' cannot be used: {error}") from error
         self._lock = threading.Lock()
-        self._fallback: Executor | None = None
-        self.fallback_reason: str | None = None
-        self._passes: Passes | None = passes if passes is not None else _open(bundle, self._limits)
+        self._recent: list[tuple[CandidateTable, _core.CandidateTable]] = []
+        self._closed = False
+
+    @property
+    def name(self) -> str:
+        """ "cuda", or the name of the executor that has taken over."""
+        taken = self._fallback.executor
+        return "cuda" if taken is None else taken.name
+
+    @property
+    def fallback_reason(self) -> str | None:
+        """Why another executor has taken over, or None."""
+        return self._fallback.reason
 
     def limits(self) -> ExecutorLimits:
         """The bounds that callers keep."""
         return self._limits
 
+    def core_table(self, table: CandidateTable, version: int) -> _core.CandidateTable:
+        """What the C++ executor reads of a snapshot: it is brought to the device, past the traffic.
+
+        A device that cannot take it gives way to another executor, for this snapshot and all others.
+
+        Raises:
+            ExecutorError: the snapshot belongs to a router of other sizes or is not finite, or the device failed and
+                no other executor runs here.
+        """
+        width, passes = table.inquiry_start.shape[-1], self._fallback.passes
+        if passes is not None and len(table):
+            try:
+                loaded = passes.load(table)
+            except ModelSatError:
+                raise
+            except Exception as error:  # PyTorch, Triton and the driver each raise classes of their own
+                self.core.give_up(first_line(error))
+            else:
+                return self.core.make_table(table, len(table), width, version, loaded.zoo, loaded.sources, loaded.owner)
+        return _core.CandidateTable(table, len(table), width, version)
+
     def score(self, batch: PackedBatch, table: CandidateTable) -> np.ndarray:
-        """Calibrated P(Yes), averaged over views, float32 ``[B, M]``.
+        """Calibrated P(Yes), averaged over views, float32 ``[B, M]``, without the GIL.
 
         Raises:
             InstructionError: an instruction has no token or too many, or a token id is not in the vocabulary.
             ExecutorError: the arithmetic overflowed, or the device failed and no other executor runs here.
+            ForkedProcess: the executor was made before this process was forked.
         """
+        if self._closed:
+            raise ExecutorError("the executor is closed")
         if not len(table):
             return np.empty((len(batch), 0), np.float32)
-        self._check(batch)
-        with self._lock:
-            if self._passes is not None:
-                try:
-                    return self._passes.score(batch, table)
-                except ModelSatError:
-                    raise
-                except Exception as error:  # PyTorch, Triton and the driver each raise classes of their own
-                    self._fall_back(error)
-        if self._fallback is None:
-            raise ExecutorError("the executor is closed")
-        return self._fallback.score(batch, table)
+        return self.core.score(batch.token_ids, batch.cu_seqlens, self._bound(table))
 
     def close(self) -> None:
         """Free what lies on the device."""
+        self._closed = True
         with self._lock:
-            self._passes = None
-            if self._fallback is not None:
-                self._fallback.close()
+            self._recent.clear()
+        self._fallback.close()
 
-    def _fall_back(self, error: BaseException) -> None:
-        """Let another executor take over for good: a device that failed once is not trusted again."""
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        for name in _FALLBACKS:
-            try:
-                self._fallback = create_executor(name, self._bundle, self._threads)
-            except ModelSatError as refused:
-                _log.warning("executor %r cannot take over: %s", name, refused)
-                continue
-            self.name = name
-            self._passes = None  # frees the device's memory where the device still answers
-            self.fallback_reason = f"the GPU failed ({reason}); restart to use it again"
-            _log.warning("executor 'cuda' gives way to %r: %s", name, self.fallback_reason)
-            return
-        raise ExecutorError(f"the GPU failed and no other executor runs here: {reason}") from error
-
-    def _check(self, batch: PackedBatch) -> None:
-        lengths = batch.lengths
-        for wrong, what in (
-            (lengths < 1, "no token"),
-            (lengths > self._limits.max_instruction_tokens, "too many tokens"),
-        ):
-            if wrong.any():
-                limit = self._limits.max_instruction_tokens
-                raise InstructionError(f"instruction {int(wrong.argmax())} has {what}; pass 1 to {limit} tokens")
-        outside = (batch.token_ids < 0) | (batch.token_ids >= self._vocabulary)
-        if outside.any():
-            token = int(batch.token_ids[int(outside.argmax())])
-            raise InstructionError(f"token id {token} is not in the vocabulary of {self._vocabulary}; tokenise again")
+    def _bound(self, table: CandidateTable) -> _core.CandidateTable:
+        """The handle of a snapshot; the last few are kept, as each holds its snapshot and memory on the device."""
+        with self._lock:
+            for known, bound in self._recent:
+                if known is table:
+                    return bound
+            bound = self.core_table(table, table.version)
+            self._recent = [*self._recent[1 - _RECENT_TABLES :], (table, bound)]
+            return bound
 
 
 def _open(bundle: Bundle, limits: ExecutorLimits) -> Passes:
@@ -173,6 +177,7 @@ def _open(bundle: Bundle, limits: ExecutorLimits) -> Passes:
     except ModelSatError:
         raise
     except Exception as error:  # PyTorch, Triton and the driver each raise classes of their own
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ExecutorError(f"the GPU cannot take {bundle.label}: {reason}; use executor='native'") from error
+        raise ExecutorError(
+            f"the GPU cannot take {bundle.label}: {first_line(error)}; use executor='native'"
+        ) from error
     return passes

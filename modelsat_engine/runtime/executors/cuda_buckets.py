@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from modelsat_engine import _core
 from modelsat_engine.runtime.executors import PackedBatch
 
 _LEAST_TOKENS = 32
 _LEAST_CANDIDATES = 16
+# An instruction of fewer tokens than this on average is padded, so that there are fewer passes to capture
+_LEAST_TOKENS_EACH = 8
 # Activations of one row are about 8 KB for the mini trunk
 _MAX_INQUIRY_ROWS = 32768
 
@@ -51,44 +54,29 @@ class Ladder:
         """Room for a zoo of `count`."""
         return _edge(count, _LEAST_CANDIDATES)
 
-    def requests_per_pass(self, candidates: int) -> int:
-        """Most instructions of one pass over that many candidates, a power of two."""
-        fitting = max(1, _MAX_INQUIRY_ROWS // (candidates * self.views))
-        return min(_edge(self.max_requests, 1), 1 << (fitting.bit_length() - 1))
-
-    def bucket(self, requests: int, tokens: int, candidates: int) -> Bucket:
-        """The smallest bucket that holds so much."""
-        return Bucket(_edge(requests, 1), _edge(tokens, _LEAST_TOKENS), self.candidates(candidates))
-
     def largest(self, candidates: int) -> Bucket:
         """What buffers are made for."""
-        requests = self.requests_per_pass(candidates)
+        fitting = max(1, _MAX_INQUIRY_ROWS // (candidates * self.views))
+        requests = min(_edge(self.max_requests, 1), 1 << (fitting.bit_length() - 1))
         tokens = min(self.max_tokens, requests * self.max_instruction_tokens)
         return Bucket(requests, _edge(tokens, _LEAST_TOKENS), candidates)
 
-    def usual(self, candidates: int) -> Iterator[Bucket]:
-        """The buckets of instructions that are not extremely short, small ones first."""
+    def buckets(self, candidates: int) -> Iterator[Bucket]:
+        """Those that hold every batch together, in parts of at most the largest one's requests; small ones first."""
         largest, requests = self.largest(candidates), 1
         while requests <= largest.requests:
-            tokens = _edge(8 * requests, _LEAST_TOKENS)
-            while tokens <= min(largest.tokens, _edge(requests * self.max_instruction_tokens, _LEAST_TOKENS)):
+            tokens = _edge(_LEAST_TOKENS_EACH * requests, _LEAST_TOKENS)
+            most = min(largest.tokens, _edge(requests * self.max_instruction_tokens, _LEAST_TOKENS))
+            while tokens < most:
                 yield Bucket(requests, tokens, candidates)
                 tokens *= 2
+            yield Bucket(requests, most, candidates)
             requests *= 2
 
 
 def _edge(size: int, least: int) -> int:
     """The smallest power of two that is not below `size` and `least`."""
     return max(least, 1 << max(0, size - 1).bit_length())
-
-
-def split(batch: PackedBatch, requests_per_pass: int) -> Iterator[tuple[slice, PackedBatch]]:
-    """The batch in parts of so many instructions, each with its place."""
-    for begin in range(0, len(batch), requests_per_pass):
-        place = slice(begin, min(begin + requests_per_pass, len(batch)))
-        first, last = batch.cu_seqlens[place.start], batch.cu_seqlens[place.stop]
-        bounds = batch.cu_seqlens[place.start : place.stop + 1] - first
-        yield place, PackedBatch(batch.token_ids[first:last], bounds)
 
 
 def write_inputs(batch: PackedBatch, bucket: Bucket, inputs: np.ndarray) -> None:
@@ -99,11 +87,4 @@ def write_inputs(batch: PackedBatch, bucket: Bucket, inputs: np.ndarray) -> None
     Args:
         inputs: int32 ``[bucket.inputs]``, overwritten.
     """
-    used, tokens = len(batch.token_ids), bucket.tokens
-    inputs[:used] = batch.token_ids
-    inputs[used:tokens] = 0
-    positions = inputs[tokens : 2 * tokens]
-    positions[:used] = np.arange(used, dtype=np.int32) - np.repeat(batch.cu_seqlens[:-1], batch.lengths)
-    positions[used:] = 0
-    inputs[2 * tokens : 2 * tokens + len(batch) + 1] = batch.cu_seqlens
-    inputs[2 * tokens + len(batch) + 1 :] = used
+    _core.write_pass_inputs(batch.token_ids, batch.cu_seqlens, bucket.requests, bucket.tokens, inputs)

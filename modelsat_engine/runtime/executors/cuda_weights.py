@@ -272,13 +272,10 @@ class DeviceCandidates:
         if not all(self._finite(tensor[:used]) for tensor in (self.start, self.projected)):
             raise ExecutorError("the candidate table is not finite on the device; add the candidates again")
 
-    def copy_from(self, other: DeviceCandidates) -> None:
-        """Take over another zoo of the same size, on the device and in the order of its stream."""
-        self.start.copy_(other.start)
-        self.rows.copy_(other.rows)
-        self.projected.copy_(other.projected)
-        if self.memory is not None and other.memory is not None:
-            self.memory.copy_(other.memory)
+    @property
+    def regions(self) -> list[Tensor]:
+        """All of it, piece by piece; those of two zoos with the same room have the same sizes."""
+        return [self.start, self.rows, self.projected, *([] if self.memory is None else [self.memory])]
 
     @staticmethod
     def _fill(target: Tensor, source: Tensor) -> None:
