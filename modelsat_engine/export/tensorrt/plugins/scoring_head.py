@@ -1,0 +1,150 @@
+"""The scoring head as a plugin: last norm, two head rows, evidence, calibration, mean over views.
+
+TensorRT reads the annotations of these functions as they stand, so this module has no ``from __future__ import``.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from modelsat_engine.export.tensorrt.plugin_graph import DOMAIN, HEAD, HEAD_WITH_EVIDENCE
+from modelsat_engine.export.tensorrt.plugins.ptx import DTYPES, PluginKernel, compile_plugin
+from modelsat_engine.kernels.configs import nearest_target
+from modelsat_engine.kernels.scoring_head.launch import ScoringHeadShape
+
+
+@dataclass(frozen=True)
+class HeadSizes:
+    """What is compiled into the kernel.
+
+    Attributes:
+        dtype: TensorRT's name of the states' dtype.
+        width: D. views: R. evidence_size: E, 0 for none.
+        epsilon: of the norm. temperature, calibration_bias: fitted on validation outcomes.
+    """
+
+    dtype: str
+    width: int
+    views: int
+    evidence_size: int
+    epsilon: float
+    temperature: float
+    calibration_bias: float
+
+
+def head_kernel(sizes: HeadSizes, capability: int) -> PluginKernel:
+    """The kernel, every tensor contiguous.
+
+    Its parameters are, in this order: state ``[B, M * R, D]``; fp32: norm weight and norm bias ``[D]``, head rows
+    ``[2, D]``, their biases ``[2]``, relevance ``[B, E]`` and evidence ``[M, R, E]`` for E > 0; M; probability fp32
+    ``[B, M]``.
+
+    Args:
+        capability: of the GPU, ten times the major number plus the minor one.
+    """
+    shape = ScoringHeadShape(
+        width=sizes.width,
+        views=sizes.views,
+        evidence=sizes.evidence_size,
+        evidence_stride=sizes.evidence_size,
+        dtype=DTYPES[sizes.dtype],
+        residual=False,
+        norm="layer",
+        priced=False,
+        top=0,
+    )
+    chosen = shape.specialize(nearest_target(*divmod(capability, 10))).with_constants(
+        epsilon=sizes.epsilon, temperature=sizes.temperature, calibration_bias=sizes.calibration_bias, value=1.0
+    )
+    return compile_plugin(chosen, capability)
+
+
+def register(capability: int) -> None:
+    """Register both forms, with and without evidence, for a GPU."""
+    import tensorrt
+    import tensorrt.plugin as trtp
+
+    def launch(sizes: HeadSizes, state: Any, candidates: Any) -> tuple[str, str, Any, Any]:
+        kernel = head_kernel(sizes, capability)
+        block_candidates = int(kernel.specialization.constants["BLOCK_CANDIDATES"])
+        parameters = trtp.KernelLaunchParams()
+        parameters.grid_x = trtp.cdiv(candidates, block_candidates)
+        parameters.grid_y = state.shape_expr[0]
+        parameters.block_x = kernel.threads
+        parameters.shared_mem = kernel.shared_bytes
+        integers = trtp.SymIntExprs(1)
+        integers[0] = trtp.SymInt32(candidates)
+        return kernel.entry, kernel.ptx, parameters, integers
+
+    @trtp.register(f"{DOMAIN}::{HEAD}")
+    def describe(
+        state: trtp.TensorDesc,
+        norm_weight: trtp.TensorDesc,
+        norm_bias: trtp.TensorDesc,
+        rows: trtp.TensorDesc,
+        row_bias: trtp.TensorDesc,
+        width: int,
+        views: int,
+        epsilon: float,
+        temperature: float,
+        calibration_bias: float,
+    ) -> trtp.TensorDesc:
+        shape = (state.shape_expr[0], state.shape_expr[1] // views)
+        return trtp.from_shape_expr(shape, tensorrt.DataType.FLOAT)
+
+    @trtp.aot_impl(f"{DOMAIN}::{HEAD}")
+    def implement(
+        state: trtp.TensorDesc,
+        norm_weight: trtp.TensorDesc,
+        norm_bias: trtp.TensorDesc,
+        rows: trtp.TensorDesc,
+        row_bias: trtp.TensorDesc,
+        width: int,
+        views: int,
+        epsilon: float,
+        temperature: float,
+        calibration_bias: float,
+        outputs: tuple[trtp.TensorDesc],
+        tactic: int,
+    ) -> tuple[str, str, trtp.KernelLaunchParams, trtp.SymIntExprs]:
+        sizes = HeadSizes(state.dtype.name, width, views, 0, epsilon, temperature, calibration_bias)
+        return launch(sizes, state, state.shape_expr[1] // views)
+
+    @trtp.register(f"{DOMAIN}::{HEAD_WITH_EVIDENCE}")
+    def describe_with_evidence(
+        state: trtp.TensorDesc,
+        norm_weight: trtp.TensorDesc,
+        norm_bias: trtp.TensorDesc,
+        rows: trtp.TensorDesc,
+        row_bias: trtp.TensorDesc,
+        relevance: trtp.TensorDesc,
+        evidence: trtp.TensorDesc,
+        width: int,
+        views: int,
+        epsilon: float,
+        temperature: float,
+        calibration_bias: float,
+        evidence_size: int,
+    ) -> trtp.TensorDesc:
+        shape = (state.shape_expr[0], evidence.shape_expr[0])
+        return trtp.from_shape_expr(shape, tensorrt.DataType.FLOAT)
+
+    @trtp.aot_impl(f"{DOMAIN}::{HEAD_WITH_EVIDENCE}")
+    def implement_with_evidence(
+        state: trtp.TensorDesc,
+        norm_weight: trtp.TensorDesc,
+        norm_bias: trtp.TensorDesc,
+        rows: trtp.TensorDesc,
+        row_bias: trtp.TensorDesc,
+        relevance: trtp.TensorDesc,
+        evidence: trtp.TensorDesc,
+        width: int,
+        views: int,
+        epsilon: float,
+        temperature: float,
+        calibration_bias: float,
+        evidence_size: int,
+        outputs: tuple[trtp.TensorDesc],
+        tactic: int,
+    ) -> tuple[str, str, trtp.KernelLaunchParams, trtp.SymIntExprs]:
+        sizes = HeadSizes(state.dtype.name, width, views, evidence_size, epsilon, temperature, calibration_bias)
+        return launch(sizes, state, evidence.shape_expr[0])
