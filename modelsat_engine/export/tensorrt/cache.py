@@ -23,74 +23,48 @@ class EngineCache:
 
     Args:
         directory: the folder, made when something is first written; by default the user's own,
-            ``~/.cache/modelsat-engine/tensorrt`` or where ``MODELSAT_CACHE`` points.
-
-    Raises:
-        ExecutorError: no folder was named and ``MODELSAT_CACHE`` switches caches off.
+            ``~/.cache/modelsat-engine/tensorrt`` or where ``MODELSAT_CACHE`` points. Where that switches caches off,
+            nothing is kept.
     """
 
     def __init__(self, directory: Path | None = None) -> None:
-        found = directory if directory is not None else cache_directory("tensorrt")
-        if found is None:
-            raise ExecutorError(f"{CACHE_VARIABLE} switches caches off, so no engine is kept; name a file with -o")
-        self.directory = found
+        self.directory = directory if directory is not None else cache_directory("tensorrt")
 
     def path_for(self, identity: EngineIdentity) -> Path:
-        """Where the engine of an identity lies; it need not exist."""
-        return self.directory / f"{identity.key}{SUFFIX}"
+        """Where the engine of an identity lies; it need not exist.
 
-    def find(self, identity: EngineIdentity) -> EngineFile | None:
-        """The engine of an identity, or None; a damaged one counts as none."""
-        path = self.path_for(identity)
-        try:
-            found = EngineFile.open(path)
-            found.plan()
-        except ExecutorError:
-            return None
-        return found if found.identity == identity else None
+        Raises:
+            ExecutorError: caches are switched off.
+        """
+        if self.directory is None:
+            raise ExecutorError(f"{CACHE_VARIABLE} switches caches off, so no engine is kept; name a file with -o")
+        return self.directory / f"{identity.key}{SUFFIX}"
 
     def engines(self) -> list[EngineFile]:
         """Every engine of the folder whose header can be read, the newest first."""
         found = []
-        for path in self.directory.glob(f"*{SUFFIX}"):
+        for path in () if self.directory is None else self.directory.glob(f"*{SUFFIX}"):
             with contextlib.suppress(ExecutorError, OSError):
                 found.append((path.stat().st_mtime, EngineFile.open(path)))
         return [engine for _, engine in sorted(found, key=lambda pair: (-pair[0], str(pair[1].path)))]
 
-    @contextlib.contextmanager
-    def building(self, path: Path, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
-        """Be the only process that builds the engine at `path`; a second one waits, and finds it built.
-
-        Raises:
-            ExecutorError: the folder cannot be made or written, or another process has been building for too long.
-        """
-        with contextlib.ExitStack() as stack:
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(locked(path, timeout_s))
-            except TimeoutError:
-                raise ExecutorError(
-                    f"another process has been building {path.name} for {timeout_s:g} s; wait for it, or end it"
-                ) from None
-            except OSError as error:
-                raise ExecutorError(f"cannot write to {path.parent}: {error.strerror}; {_ELSEWHERE}") from error
-            _check_writable(path)  # before a build of minutes, not after it
-            yield
-
     def read_timings(self, device: Device) -> bytes:
         """What earlier builds on a device measured, empty at first."""
+        path = self._timings(device)
         try:
-            return self._timings(device).read_bytes()
+            return b"" if path is None else path.read_bytes()
         except OSError:
             return b""
 
     def write_timings(self, device: Device, timings: bytes) -> None:
-        """Keep what a build measured.
+        """Keep what a build measured, where caches are kept.
 
         Raises:
             ExecutorError: the folder cannot be written, or the disk is full.
         """
         path = self._timings(device)
+        if path is None:
+            return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_file(path) as file:
@@ -98,9 +72,42 @@ class EngineCache:
         except (DataError, OSError) as error:
             raise ExecutorError(f"{error}; {_ELSEWHERE}") from error
 
-    def _timings(self, device: Device) -> Path:
+    def _timings(self, device: Device) -> Path | None:
+        if self.directory is None:
+            return None
         name = "-".join((device.gpu, device.compute_capability, device.tensorrt))
         return self.directory / f"{re.sub(r'[^A-Za-z0-9.-]+', '_', name)}.timings"
+
+
+@contextlib.contextmanager
+def building(path: Path, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
+    """Be the only process that builds the engine at `path`; a second one waits, and finds it built.
+
+    Raises:
+        ExecutorError: the folder cannot be made or written, or another process has been building for too long.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(path, timeout_s))
+        except TimeoutError:
+            raise ExecutorError(
+                f"another process has been building {path.name} for {timeout_s:g} s; wait for it, or end it"
+            ) from None
+        except OSError as error:
+            raise ExecutorError(f"cannot write to {path.parent}: {error.strerror}; {_ELSEWHERE}") from error
+        _check_writable(path)  # before a build of minutes, not after it
+        yield
+
+
+def find_built(path: Path, identity: EngineIdentity) -> EngineFile | None:
+    """The engine of an identity at a path, or None; a damaged one counts as none."""
+    try:
+        found = EngineFile.open(path)
+        found.plan()
+    except ExecutorError:
+        return None
+    return found if found.identity == identity else None
 
 
 def _check_writable(path: Path) -> None:

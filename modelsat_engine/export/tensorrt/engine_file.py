@@ -7,6 +7,7 @@ an engine of another router, GPU or version is refused by name.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -99,7 +100,8 @@ class EngineIdentity:
         if here is None or self.device == here:
             return None
         same_gpu = (self.device.gpu, self.device.compute_capability) == (here.gpu, here.compute_capability)
-        if same_gpu and self.version_compatible and _numbers(here.tensorrt) >= _numbers(self.device.tensorrt):
+        no_older = version_numbers(here.tensorrt) >= version_numbers(self.device.tensorrt)
+        if same_gpu and self.version_compatible and no_older:
             return None
         return f"the engine was built on {self.device}; this machine has {here}; {rebuild}"
 
@@ -133,8 +135,7 @@ class EngineFile:
             with open(path, "rb") as file:
                 if file.read(len(MAGIC)) != MAGIC:
                     raise ExecutorError(
-                        f"{path} is no engine of this package (a bare TensorRT plan does not say what it is); "
-                        f"{_BUILD}"
+                        f"{path} is no engine of this package (a bare TensorRT plan does not say what it is); {_BUILD}"
                     )
                 length = int.from_bytes(file.read(8), "little")
                 if length > _LARGEST_HEADER_BYTES:
@@ -211,11 +212,6 @@ def build_command(bundle: Bundle, precision: str | None = None) -> str:
     return f"modelsat export --to tensorrt{named}" + (f" --precision {precision}" if precision else "")
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def version_numbers(version: str) -> tuple[int, ...]:
     """``10.14.1.48.post1`` -> (10, 14, 1, 48)."""
-    parts = []
-    for part in version.split("."):
-        if not part.isdigit():
-            break
-        parts.append(int(part))
-    return tuple(parts)
+    return tuple(int(part) for part in itertools.takewhile(str.isdigit, version.split(".")))

@@ -69,6 +69,17 @@ def open_graph(path: Path, bundle: Bundle) -> Graph:
     return Graph(model, facts.get(PRECISION_KEY, "fp32"))
 
 
+def onnx_for(bundle: Bundle, precision: str) -> Path:
+    """A graph of the bundle in one precision.
+
+    Raises:
+        BundleError: the bundle has no graph of that precision.
+    """
+    if precision != "fp32":
+        raise BundleError(f"{bundle.label} has no graph in {precision}; use --precision fp32")
+    return bundle.file("router.onnx")
+
+
 def sha256_of(data: bytes) -> str:
     """64 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()

@@ -9,7 +9,7 @@ _log = logging.getLogger("modelsat_engine.tensorrt")
 
 
 def quiet_logger() -> Any:
-    """A ``tensorrt.ILogger`` with the attribute `first_error`: the first error since it was made, in TensorRT's words."""
+    """A ``tensorrt.ILogger`` with the attribute `first_error`: the first error that it was told, in its words."""
     import tensorrt
 
     levels = {

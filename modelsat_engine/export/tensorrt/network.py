@@ -19,14 +19,10 @@ class BuildOptions:
     Attributes:
         version_compatible: later versions of TensorRT load it too, somewhat slower.
         refittable: its weights may be replaced without a new build.
-        workspace_mb: memory that a layer may use while it runs, None for all of the device.
-        optimization_level: 0 to 5, how long the search for kernels may take; None for TensorRT's default of 3.
     """
 
     version_compatible: bool = False
     refittable: bool = False
-    workspace_mb: int | None = None
-    optimization_level: int | None = None
 
 
 @dataclass(frozen=True)
@@ -76,10 +72,6 @@ def build_plan(
         config.set_flag(tensorrt.BuilderFlag.VERSION_COMPATIBLE)
     if options.refittable:
         config.set_flag(tensorrt.BuilderFlag.REFIT)
-    if options.workspace_mb is not None:
-        config.set_memory_pool_limit(tensorrt.MemoryPoolType.WORKSPACE, options.workspace_mb << 20)
-    if options.optimization_level is not None:
-        config.builder_optimization_level = options.optimization_level
     # Sums of fp32 graphs stay in fp32: the network's precision is what its graph says
     config.clear_flag(tensorrt.BuilderFlag.TF32)
     for profile in profiles:

@@ -95,9 +95,7 @@ class _Surgery:
     def linear(self, layer: int, part: str, of_candidates: bool) -> Any:
         """The node that adds the bias of a linear layer, on one of the two sides."""
         weight = f"trunk.layers.{layer}.{part}.bias"
-        found = [
-            node for node in self._bearing(weight) if (node.output[0] in self.candidates_side) == of_candidates
-        ]
+        found = [node for node in self._bearing(weight) if (node.output[0] in self.candidates_side) == of_candidates]
         if len(found) != 1:
             side = "candidates'" if of_candidates else "instructions'"
             raise KernelError(f"the graph adds {weight} {len(found)} times on the {side} side, not once")
@@ -203,7 +201,7 @@ class _Surgery:
     # -- parts --------------------------------------------------------------------------------------------------------
 
     def _fp32_weights(self, layer: int) -> list[str]:
-        """Last norm and head as the kernel reads them: weight and bias ``[D]``, rows of Yes and No ``[2, D]``, ``[2]``."""
+        """What the head's kernel reads: last norm's weight and bias ``[D]``, rows of Yes and No ``[2, D]``, ``[2]``."""
         width = self.config.trunk.hidden
         arrays = {
             "norm_weight": self._weight(f"trunk.layers.{layer}.output_norm.weight"),
@@ -305,9 +303,9 @@ class _Surgery:
     def _replace(self, out: str, op_type: str, inputs: list[str], **attributes: int | float) -> None:
         """A plugin node gives the value `out` instead of the node that gave it."""
         old = next(index for index, node in enumerate(self.graph.node) if out in node.output)
-        node = helper.make_node(
-            op_type, inputs, [out], domain=DOMAIN, plugin_namespace=DOMAIN, aot=1, name=out, **attributes
-        )
+        node = helper.make_node(op_type, inputs, [out], name=out, domain=DOMAIN)
+        facts: dict[str, Any] = {"plugin_namespace": DOMAIN, "aot": 1, **attributes}
+        node.attribute.extend(helper.make_attribute(key, fact) for key, fact in facts.items())
         del self.graph.node[old]
         self.graph.node.insert(old, node)
 

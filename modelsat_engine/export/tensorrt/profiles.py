@@ -15,8 +15,8 @@ _LATENCY_TOKENS = 512  # beyond, one profile up to what the router reads
 _USUAL_TOKENS = 64
 _USUAL_CANDIDATES = 16
 _LEAST_CANDIDATES = 16
-# Rows of candidates and views in one pass; TensorRT sets memory aside for the largest shape of a profile, about 8 KB for
-# each of the 64 x 512 rows of the mini trunk in fp16. A larger zoo is scored in parts.
+# Rows of candidates and views in one pass. TensorRT sets memory aside for the largest shape of a profile, about 8 KB
+# for each of the 64 x 512 rows of the mini trunk in fp16. A larger zoo is scored in parts.
 _MAX_ZOO_ROWS = 512
 
 

@@ -130,20 +130,36 @@ def _create_cuda(bundle: Bundle, threads: int) -> Executor:
     return CudaExecutor(bundle, threads)
 
 
+def _tensorrt_reason() -> str | None:
+    from modelsat_engine.runtime.executors.tensorrt_device import unavailable_reason
+
+    return unavailable_reason()
+
+
+def _tensorrt_unsupported(bundle: Bundle) -> str | None:
+    from modelsat_engine.runtime.executors.tensorrt_device import unsupported_reason
+
+    return unsupported_reason(bundle)
+
+
+def _create_tensorrt(bundle: Bundle, threads: int) -> Executor:
+    from modelsat_engine.runtime.executors.tensorrt import TensorRtExecutor
+
+    return TensorRtExecutor(bundle, threads)
+
+
 # Best first: "auto" takes the first that can be used here and for the bundle. A new executor is one file and one line.
 _KINDS: dict[str, _Kind] = {
     "native": _Kind(_native_reason, _create_native, _native_unsupported),
     "onnxruntime": _Kind(_onnxruntime_reason, _create_onnxruntime),
     "cuda": _Kind(_cuda_reason, _create_cuda, _cuda_unsupported),  # last until it is measured: by name only
+    "tensorrt": _Kind(_tensorrt_reason, _create_tensorrt, _tensorrt_unsupported),  # likewise
 }
-_NOT_IN_THIS_VERSION = "this version has no such executor; use executor='auto'"
-_LATER = ("tensorrt",)
 
 
 def available_executors() -> dict[str, str | None]:
     """Every executor name -> why it cannot be used here, or None when it can; best first."""
-    reasons = {name: kind.unavailable_reason() for name, kind in _KINDS.items()}
-    return {**reasons, **{name: _NOT_IN_THIS_VERSION for name in _LATER if name not in reasons}}
+    return {name: kind.unavailable_reason() for name, kind in _KINDS.items()}
 
 
 def executors_for(bundle: Bundle) -> dict[str, str | None]:

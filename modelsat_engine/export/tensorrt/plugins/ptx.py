@@ -41,13 +41,15 @@ def compile_plugin(chosen: Specialization, capability: int) -> PluginKernel:
         capability: of the GPU, ten times the major number plus the minor one.
 
     Raises:
-        KernelError: it does not compile, or needs what a plugin's launch does not give: numbers with a fraction, scratch
-            memory, or more shared memory than every launch has.
+        KernelError: it does not compile, or needs what a plugin's launch does not give: numbers with a fraction,
+            scratch memory, or more shared memory than every launch has.
     """
     name = f"the plugin {chosen.kernel}"
     fractions = [argument for argument, kind in chosen.arguments.items() if kind == "fp32"]
     if fractions:
-        raise KernelError(f"{name} passes {', '.join(fractions)} at run time; TensorRT passes integers, compile them in")
+        raise KernelError(
+            f"{name} passes {', '.join(fractions)} at run time; TensorRT passes integers, compile them in"
+        )
     compiled = compile_specialization(chosen, capability, name)
     metadata = compiled.metadata
     if metadata.global_scratch_size or metadata.profile_scratch_size:
