@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from modelsat_engine.commands.progress import ProgressBar
 from modelsat_engine.errors import ExecutorError
 from modelsat_engine.export.tensorrt.logger import quiet_logger
 from modelsat_engine.export.tensorrt.profiles import Profile, RouterSizes
+
+if TYPE_CHECKING:
+    import tensorrt
 
 
 @dataclass(frozen=True)
@@ -85,14 +88,14 @@ def build_plan(
     return Built(bytes(plan), b"" if measured is None else bytes(measured.serialize()))
 
 
-def _profile(builder: Any, profile: Profile, sizes: RouterSizes) -> Any:
+def _profile(builder: tensorrt.Builder, profile: Profile, sizes: RouterSizes) -> tensorrt.IOptimizationProfile:
     made = builder.create_optimization_profile()
     for name, (least, usual, largest) in profile.shapes(sizes).items():
         made.set_shape(name, min=least, opt=usual, max=largest)
     return made
 
 
-def _use_timings(config: Any, timings: bytes) -> None:
+def _use_timings(config: tensorrt.IBuilderConfig, timings: bytes) -> None:
     """Begin with earlier timings; damaged ones, or those of another device, are as good as none."""
     for content in (timings, b""):
         cache = config.create_timing_cache(content)

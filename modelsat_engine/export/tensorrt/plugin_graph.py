@@ -287,7 +287,7 @@ class _Surgery:
 
     def _constant(self, name: str, value: np.ndarray) -> str:
         if name not in self.weights:
-            self.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+            self.graph.initializer.append(numpy_helper.from_array(value, name))
             self.weights[name] = self.graph.initializer[-1]
         return name
 

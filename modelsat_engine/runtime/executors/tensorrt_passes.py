@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -65,7 +64,7 @@ class _Pass:
         graph: None where TensorRT queues something that cannot be captured; it is queued anew each time then.
     """
 
-    context: Any
+    context: tensorrt.IExecutionContext
     graph: CapturedGraph | None
 
 
@@ -170,7 +169,7 @@ class TensorRtPasses:
             made = zoo.passes[bucket] = self._capture(self._context(zoo, bucket), bucket)
         return made
 
-    def _context(self, zoo: _Zoo, bucket: Bucket) -> Any:
+    def _context(self, zoo: _Zoo, bucket: Bucket) -> tensorrt.IExecutionContext:
         """A context with shapes and addresses of one bucket."""
         context = self._engine.create_execution_context(tensorrt.ExecutionContextAllocationStrategy.USER_MANAGED)
         if context is None:
@@ -193,7 +192,7 @@ class TensorRtPasses:
             raise ExecutorError(f"TensorRT refuses the shape {bucket}: {self._logger.first_error}")
         return context
 
-    def _capture(self, context: Any, bucket: Bucket) -> _Pass:
+    def _capture(self, context: tensorrt.IExecutionContext, bucket: Bucket) -> _Pass:
         """Run a pass once, which lets TensorRT settle what depends on shapes, then record it."""
         shape = (bucket.requests, bucket.tokens)
         nothing = PackedBatch(np.empty(0, np.int32), np.zeros(1, np.int32))
@@ -216,7 +215,7 @@ class TensorRtPasses:
             return _Pass(context, None)
         return _Pass(context, graph)
 
-    def _queue(self, context: Any, bucket: Bucket) -> None:
+    def _queue(self, context: tensorrt.IExecutionContext, bucket: Bucket) -> None:
         size = 8 * bucket.requests * bucket.tokens
         self._stream.copy(self._ids.address, self._host_ids.address, size)
         self._stream.copy(self._mask.address, self._host_mask.address, size)

@@ -7,14 +7,15 @@ import math
 from typing import Any
 
 from modelsat_engine.export.tensorrt.plugin_graph import ATTENTION, ATTENTION_WITH_MEMORY, DOMAIN
-from modelsat_engine.export.tensorrt.plugins.ptx import DTYPES, PluginKernel, compile_plugin
+from modelsat_engine.export.tensorrt.plugins.ptx import DTYPES, compile_plugin
 from modelsat_engine.kernels.candidate_attention.launch import CandidateAttentionShape
 from modelsat_engine.kernels.configs import nearest_target
+from modelsat_engine.kernels.specialization import Specialization
 
 
-def attention_kernel(
+def attention_form(
     dtype: str, width: int, heads: int, same_query: bool, capability: int, memory_rows: int = 0
-) -> PluginKernel:
+) -> Specialization:
     """The kernel for padded instructions, every tensor contiguous.
 
     Its parameters are, in this order: query, own key and own value ``[B or 1, C, D]``, memory key and memory value
@@ -42,21 +43,24 @@ def attention_kernel(
         padded=True,
     )
     chosen = shape.specialize(nearest_target(*divmod(capability, 10)))
-    scale_log2 = math.log2(math.e) / math.sqrt(width // heads)
-    return compile_plugin(chosen.with_constants(chunks=1, scale_log2=scale_log2), capability)
+    return chosen.with_constants(chunks=1, scale_log2=math.log2(math.e) / math.sqrt(width // heads))
+
+
+#: Entry, PTX, launch parameters, integers.
+_Kernel = tuple[str, str, Any, Any]
 
 
 def register(capability: int) -> None:
     """Register both forms, with and without memory, for a GPU."""
     import tensorrt.plugin as trtp
 
-    def output(query: Any, prefix_key: Any, width: int) -> Any:
+    def output(query: trtp.TensorDesc, prefix_key: trtp.TensorDesc, width: int) -> trtp.TensorDesc:
         return trtp.from_shape_expr((prefix_key.shape_expr[0], query.shape_expr[1], width), query.dtype)
 
-    def launch(kernel: PluginKernel, query: Any, prefix_key: Any, heads: int) -> tuple[str, str, Any, Any]:
-        block_rows = int(kernel.specialization.constants["BLOCK_ROWS"])
+    def launch(form: Specialization, query: trtp.TensorDesc, prefix_key: trtp.TensorDesc, heads: int) -> _Kernel:
+        kernel = compile_plugin(form, capability)
         parameters = trtp.KernelLaunchParams()
-        parameters.grid_x = trtp.cdiv(query.shape_expr[1], block_rows)
+        parameters.grid_x = trtp.cdiv(query.shape_expr[1], form.constants["BLOCK_ROWS"])
         parameters.grid_y = prefix_key.shape_expr[0] * heads
         parameters.block_x = kernel.threads
         parameters.shared_mem = kernel.shared_bytes
@@ -92,8 +96,8 @@ def register(capability: int) -> None:
         outputs: tuple[trtp.TensorDesc],
         tactic: int,
     ) -> tuple[str, str, trtp.KernelLaunchParams, trtp.SymIntExprs]:
-        kernel = attention_kernel(query.dtype.name, width, heads, bool(same_query), capability)
-        return launch(kernel, query, prefix_key, heads)
+        form = attention_form(query.dtype.name, width, heads, bool(same_query), capability)
+        return launch(form, query, prefix_key, heads)
 
     @trtp.register(f"{DOMAIN}::{ATTENTION_WITH_MEMORY}")
     def describe_with_memory(
@@ -129,5 +133,5 @@ def register(capability: int) -> None:
         outputs: tuple[trtp.TensorDesc],
         tactic: int,
     ) -> tuple[str, str, trtp.KernelLaunchParams, trtp.SymIntExprs]:
-        kernel = attention_kernel(query.dtype.name, width, heads, bool(same_query), capability, memory_rows)
-        return launch(kernel, query, prefix_key, heads)
+        form = attention_form(query.dtype.name, width, heads, bool(same_query), capability, memory_rows)
+        return launch(form, query, prefix_key, heads)

@@ -24,14 +24,12 @@ class PluginKernel:
     Attributes:
         entry: name of its function. ptx: its text.
         threads: of a block. shared_bytes: dynamic shared memory of a block.
-        specialization: the form, for its tiles.
     """
 
     entry: str
     ptx: str
     threads: int
     shared_bytes: int
-    specialization: Specialization
 
 
 def compile_plugin(chosen: Specialization, capability: int) -> PluginKernel:
@@ -57,7 +55,7 @@ def compile_plugin(chosen: Specialization, capability: int) -> PluginKernel:
     if metadata.shared > SHARED_LIMIT_BYTES:
         raise KernelError(f"{name} needs {metadata.shared} bytes of shared memory, a launch has {SHARED_LIMIT_BYTES}")
     ptx = without_hidden_parameters(compiled.asm["ptx"], len(chosen.arguments))
-    return PluginKernel(metadata.name, ptx, 32 * metadata.num_warps, metadata.shared, chosen)
+    return PluginKernel(metadata.name, ptx, 32 * metadata.num_warps, metadata.shared)
 
 
 def without_hidden_parameters(ptx: str, passed: int) -> str:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelsat_engine.export.tensorrt.plugin_graph import DOMAIN, HEAD, HEAD_WITH_EVIDENCE
-from modelsat_engine.export.tensorrt.plugins.ptx import DTYPES, PluginKernel, compile_plugin
+from modelsat_engine.export.tensorrt.plugins.ptx import DTYPES, compile_plugin
 from modelsat_engine.kernels.configs import nearest_target
 from modelsat_engine.kernels.scoring_head.launch import ScoringHeadShape
+from modelsat_engine.kernels.specialization import Specialization
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class HeadSizes:
     calibration_bias: float
 
 
-def head_kernel(sizes: HeadSizes, capability: int) -> PluginKernel:
+def head_form(sizes: HeadSizes, capability: int) -> Specialization:
     """The kernel, every tensor contiguous.
 
     Its parameters are, in this order: state ``[B, M * R, D]``; fp32: norm weight and norm bias ``[D]``, head rows
@@ -52,10 +53,13 @@ def head_kernel(sizes: HeadSizes, capability: int) -> PluginKernel:
         priced=False,
         top=0,
     )
-    chosen = shape.specialize(nearest_target(*divmod(capability, 10))).with_constants(
+    return shape.specialize(nearest_target(*divmod(capability, 10))).with_constants(
         epsilon=sizes.epsilon, temperature=sizes.temperature, calibration_bias=sizes.calibration_bias, value=1.0
     )
-    return compile_plugin(chosen, capability)
+
+
+#: Entry, PTX, launch parameters, integers.
+_Kernel = tuple[str, str, Any, Any]
 
 
 def register(capability: int) -> None:
@@ -63,11 +67,11 @@ def register(capability: int) -> None:
     import tensorrt
     import tensorrt.plugin as trtp
 
-    def launch(sizes: HeadSizes, state: Any, candidates: Any) -> tuple[str, str, Any, Any]:
-        kernel = head_kernel(sizes, capability)
-        block_candidates = int(kernel.specialization.constants["BLOCK_CANDIDATES"])
+    def launch(sizes: HeadSizes, state: trtp.TensorDesc, candidates: trtp.ShapeExpr) -> _Kernel:
+        form = head_form(sizes, capability)
+        kernel = compile_plugin(form, capability)
         parameters = trtp.KernelLaunchParams()
-        parameters.grid_x = trtp.cdiv(candidates, block_candidates)
+        parameters.grid_x = trtp.cdiv(candidates, form.constants["BLOCK_CANDIDATES"])
         parameters.grid_y = state.shape_expr[0]
         parameters.block_x = kernel.threads
         parameters.shared_mem = kernel.shared_bytes

@@ -1,0 +1,148 @@
+"""A router's graph with plugin nodes: the kernels, called as TensorRT will call them, give what the network gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+from safetensors.torch import save_file
+
+from modelsat_engine.errors import KernelError
+from modelsat_engine.export.onnx import export_router
+from modelsat_engine.export.tensorrt.plugin_graph import DOMAIN, with_plugins
+from modelsat_engine.export.tensorrt.plugins.candidate_attention import attention_form
+from modelsat_engine.export.tensorrt.plugins.scoring_head import HeadSizes, head_form
+from modelsat_engine.kernels.specialization import Specialization, tiles
+from modelsat_engine.model.network import ModelSatNetwork
+from tests.runtime.native_bundle import POSITIONS, SHAPES, VOCAB, Shape, random_network
+
+CAPABILITY = 90
+_NAMES = {np.dtype(np.float32): "FLOAT", np.dtype(np.float16): "HALF"}
+
+
+def call(form: Specialization, grid: tuple[int, ...], inputs: list[np.ndarray], integers: list[int], out: Any) -> Any:
+    """Start a form as a plugin does: inputs, integers, outputs, in the order of the kernel's own parameters."""
+    values = [*(torch.tensor(value) for value in inputs), *integers, out]
+    names = [name for name in form.function.arg_names if name in form.arguments]
+    form.launch(grid, **dict(zip(names, values, strict=True)))
+    return (out.numpy(),)
+
+
+class _Attention(OpRun):
+    op_domain = DOMAIN
+
+    def _run(self, *inputs: np.ndarray, width: int, heads: int, same_query: int, **rest: Any) -> Any:
+        query, (batch, _, _) = inputs[0], inputs[-2].shape
+        form = attention_form(
+            _NAMES[query.dtype], width, heads, bool(same_query), CAPABILITY, rest.get("memory_rows") or 0
+        )
+        candidates = query.shape[1]
+        out = torch.full((batch, candidates, width), torch.nan, dtype=torch.tensor(query).dtype)
+        grid = (tiles(candidates, int(form.constants["BLOCK_ROWS"])), batch * heads)
+        return call(form, (*grid, 1), list(inputs), [candidates], out)
+
+
+class CandidateAttention(_Attention):
+    """Without memory."""
+
+
+class CandidateAttentionWithMemory(_Attention):
+    """With memory."""
+
+
+class _Head(OpRun):
+    op_domain = DOMAIN
+
+    def _run(self, *inputs: np.ndarray, width: int, views: int, **rest: Any) -> Any:
+        state = inputs[0]
+        sizes = HeadSizes(
+            _NAMES[state.dtype],
+            width,
+            views,
+            rest.get("evidence_size") or 0,
+            *(float(rest[name]) for name in ("epsilon", "temperature", "calibration_bias")),
+        )
+        form = head_form(sizes, CAPABILITY)
+        candidates = state.shape[1] // views
+        out = torch.full((len(state), candidates), torch.nan)
+        grid = (tiles(candidates, int(form.constants["BLOCK_CANDIDATES"])), len(state))
+        return call(form, grid, list(inputs), [candidates], out)
+
+
+class ScoringHead(_Head):
+    """Without evidence."""
+
+
+class ScoringHeadWithEvidence(_Head):
+    """With evidence."""
+
+
+OPERATIONS = [CandidateAttention, CandidateAttentionWithMemory, ScoringHead, ScoringHeadWithEvidence]
+
+
+def exported(network: ModelSatNetwork, directory: Path) -> onnx.ModelProto:
+    save_file({name: t.contiguous() for name, t in network.state_dict().items()}, directory / "weights.safetensors")
+    return onnx.load(str(export_router(network, directory)))
+
+
+def random_feeds(network: ModelSatNetwork, batch: int, tokens: int, zoo: int) -> dict[str, np.ndarray]:
+    """Instructions of unlike lengths, padded on the right; the padding is no token 0."""
+    config = network.config
+    lengths = torch.randint(1, tokens + 1, (batch,))
+    lengths[0] = tokens
+    feeds = {
+        "input_ids": torch.randint(0, VOCAB, (batch, tokens)),
+        "attention_mask": (torch.arange(tokens) < lengths[:, None]).long(),
+        "inquiry_start": torch.randn(zoo, config.views, config.trunk.hidden + config.evidence_size),
+    }
+    if config.memory_rows:
+        start = torch.randn(zoo, config.views, config.memory_rows, config.trunk.hidden)
+        feeds["memory"] = network.memory_keys_values(start)
+    return {name: value.numpy() for name, value in feeds.items()}
+
+
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape.hidden % 8 == 0], ids=str)
+def test_the_graph_with_plugins_gives_what_the_network_gives(shape: Shape, tmp_path: Path, seed: int) -> None:
+    network = random_network(shape, seed)
+    graph = with_plugins(exported(network, tmp_path), network.config)
+    kinds = [node.op_type for node in graph.graph.node if node.domain == DOMAIN]
+    assert len(kinds) == network.config.late_layers + 1
+    evaluator = ReferenceEvaluator(graph, new_ops=OPERATIONS)
+    for batch, tokens, zoo in ((1, 1, 1), (3, 17, 5), (2, POSITIONS, 19)):
+        feeds = random_feeds(network, batch, tokens, zoo)
+        probability, embedding = evaluator.run(["probability", "instruction_embedding"], feeds)
+        with torch.inference_mode():
+            expected, expected_embedding = network(*(torch.from_numpy(value) for value in feeds.values()))
+        np.testing.assert_allclose(probability, expected.numpy(), atol=2e-5)
+        np.testing.assert_allclose(embedding, expected_embedding.numpy(), atol=2e-5)
+
+
+def test_what_the_plugins_replace_is_gone(tmp_path: Path, seed: int) -> None:
+    network = random_network(Shape(relevance_hidden=9), seed)
+    plain = exported(network, tmp_path)
+    graph = with_plugins(plain, network.config)
+    kinds = [node.op_type for node in graph.graph.node]
+    plain_kinds = [node.op_type for node in plain.graph.node]
+    for kind, of_plugins in (("Exp", 2 * network.config.late_layers), ("Einsum", 1), ("Sigmoid", 1)):
+        assert kinds.count(kind) == plain_kinds.count(kind) - of_plugins, kind
+    weights = {value.name for value in graph.graph.initializer}
+    read = {name for node in graph.graph.node for name in node.input}
+    assert weights <= read
+
+
+def test_a_graph_of_another_kind_is_refused_by_name(tmp_path: Path, seed: int) -> None:
+    network = random_network(Shape(), seed)
+    graph = exported(network, tmp_path)
+    for node in graph.graph.node:
+        for place, name in enumerate(node.input):
+            node.input[place] = name.replace("layers.1.query.bias", "layers.1.query_bias")
+    for value in graph.graph.initializer:
+        value.name = value.name.replace("layers.1.query.bias", "layers.1.query_bias")
+    with pytest.raises(KernelError, match=r"adds trunk\.layers\.1\.query\.bias 0 times on the candidates' side"):
+        with_plugins(graph, network.config)
