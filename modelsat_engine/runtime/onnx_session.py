@@ -38,6 +38,15 @@ def open_session(path: Path, threads: int) -> Any:
     Raises:
         ExecutorError: ONNX Runtime is missing or refuses the graph.
     """
+    return _session(str(path), str(path), threads)
+
+
+def session_of_model(model: Any, threads: int) -> Any:
+    """As :func:`open_session`, over an ``onnx.ModelProto`` that holds its weights."""
+    return _session(model.SerializeToString(), "the graph", threads)
+
+
+def _session(source: str | bytes, name: str, threads: int) -> Any:
     reason = unavailable_reason()
     if reason is not None:
         raise ExecutorError(reason)
@@ -56,9 +65,9 @@ def open_session(path: Path, threads: int) -> Any:
     options.enable_mem_pattern = False
     options.enable_cpu_mem_arena = False
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the library raises a class per status code, without a common base of its own
-        raise ExecutorError(f"ONNX Runtime cannot load {path}: {_first_line(error)}") from error
+        raise ExecutorError(f"ONNX Runtime cannot load {name}: {_first_line(error)}") from error
     _return_free_memory()
     return session
 

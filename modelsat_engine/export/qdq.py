@@ -1,0 +1,130 @@
+"""int8 graphs: the trunk's linear layers between QuantizeLinear and DequantizeLinear, the way TensorRT reads them.
+
+Weights are int8 with a scale per output channel, the bundle's own. Activations are int8 with one static scale per
+layer input and zero point 0, which is all that TensorRT takes. Many inputs are far from symmetric around 0 (GELU never
+goes below -0.17; LayerNorm has a few columns with a mean of their own), so the middle c of every column is taken off
+before quantisation and given back by the bias, which changes nothing in exact arithmetic::
+
+    W x + b  =  W (x - c) + (b + W c)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+import torch
+from onnx import helper
+
+from modelsat_engine.errors import BundleError
+from modelsat_engine.export.calibration import Observed
+from modelsat_engine.export.graph import Graph, Node
+from modelsat_engine.export.quantization import quantize_rows
+
+# Shares of the largest magnitude that are tried as the end of the int8 range
+_CLIPPING = tuple(np.linspace(1.0, 0.3, 29).tolist())
+
+
+def linear_layers(graph: Graph) -> list[Node]:
+    """The products of rows with a weight matrix, ``[..., in] x [in, out]``, in the trunk."""
+    return [
+        node
+        for node in graph.nodes
+        if node.op_type == "MatMul" and node.input[1] in graph.constants and graph.constants[node.input[1]].ndim == 2
+    ]
+
+
+def linear_inputs(graph: Graph) -> list[str]:
+    """The values that `linear_layers` read, each once."""
+    return list(dict.fromkeys(node.input[0] for node in linear_layers(graph)))
+
+
+def quantise(graph: Graph, observed: Mapping[str, Observed]) -> None:
+    """Puts the linear layers of a float32 graph between Q and DQ, in place.
+
+    Args:
+        observed: every value of `linear_inputs`.
+    """
+    layers = {id(node) for node in linear_layers(graph)}
+    biased = _bias_of_each(graph)
+    nodes: list[Node] = []
+    inputs: dict[str, tuple[str, np.ndarray]] = {}
+    for node in graph.nodes:
+        if id(node) in layers:
+            value, weight_name = node.input
+            if value not in inputs:
+                inputs[value] = _quantise_input(graph, nodes, value, observed[value])
+            quantised, middle = inputs[value]
+            weight, restored = _quantise_weight(graph, nodes, weight_name, node.output[0])
+            node.input[:] = [quantised, weight]
+            add, bias_name = biased[node.output[0]]
+            bias = graph.constants[bias_name] + middle @ restored
+            shifted = graph.add_constant(f"{bias_name}_at_{value}", bias.astype(np.float32))
+            add.input[list(add.input).index(bias_name)] = shifted
+        nodes.append(node)
+    graph.nodes = nodes
+
+
+def _bias_of_each(graph: Graph) -> dict[str, tuple[Node, str]]:
+    """Output of a linear product -> the Add that follows, and its bias."""
+    readers = graph.consumers()
+    found = {}
+    for node in linear_layers(graph):
+        following = readers.get(node.output[0], [])
+        biases = [name for add in following if add.op_type == "Add" for name in add.input if name in graph.constants]
+        if len(following) != 1 or len(biases) != 1:
+            raise BundleError(
+                f"the linear layer {node.input[1]} is not followed by its bias; this is a fault of the export"
+            )
+        found[node.output[0]] = following[0], biases[0]
+    return found
+
+
+def _quantise_input(graph: Graph, nodes: list[Node], value: str, seen: Observed) -> tuple[str, np.ndarray]:
+    """Sub, Q and DQ of a layer's input; the name of what comes out, and c."""
+    middle = (seen.low + seen.high) / 2  # [D]
+    scale = _best_scale(seen.rows() - middle, float((seen.high - middle).max()))
+    names = {part: f"{value}_{part}" for part in ("middle", "scale", "centered", "int8", "restored")}
+    graph.add_constant(names["middle"], middle.astype(np.float32))
+    graph.add_constant(names["scale"], np.array(scale, np.float32))
+    zero = graph.add_constant("int8_zero", np.array(0, np.int8))
+    nodes += [
+        helper.make_node("Sub", [value, names["middle"]], [names["centered"]]),
+        helper.make_node("QuantizeLinear", [names["centered"], names["scale"], zero], [names["int8"]]),
+        helper.make_node("DequantizeLinear", [names["int8"], names["scale"], zero], [names["restored"]]),
+    ]
+    return names["restored"], middle
+
+
+def _quantise_weight(graph: Graph, nodes: list[Node], name: str, product: str) -> tuple[str, np.ndarray]:
+    """DQ of an int8 weight, one for each product that reads it; its name, and the weight ``[in, out]`` it stands for."""
+    int8, scale, zero = f"{name}_int8", f"{name}_scale", f"{name}_zero"
+    if int8 not in graph.constants:
+        quantised, scales = quantize_rows(torch.from_numpy(np.ascontiguousarray(graph.constants[name].T)))
+        graph.add_constant(int8, np.ascontiguousarray(quantised.numpy().T))
+        graph.add_constant(scale, scales.numpy())
+        graph.add_constant(zero, np.zeros(len(scales), np.int8))
+    output = f"{product}_weight"
+    nodes.append(helper.make_node("DequantizeLinear", [int8, scale, zero], [output], axis=1))
+    return output, graph.constants[int8].astype(np.float32) * graph.constants[scale]
+
+
+def _best_scale(centered: np.ndarray, largest: float) -> float:
+    """The scale of least mean squared error over rows ``[N, D]``; values beyond its range are clipped to its ends."""
+    if largest <= 0:
+        return 1.0
+    scales = [share * largest / 127 for share in _CLIPPING]
+    errors = [
+        float(np.square(np.clip(np.rint(centered / scale), -128, 127) * scale - centered).mean()) for scale in scales
+    ]
+    return scales[int(np.argmin(errors))]
+
+
+def activation_scales(model: onnx.ModelProto) -> dict[str, float]:
+    """Input of a linear layer -> its scale, of an int8 graph."""
+    return {
+        tensor.name.removesuffix("_scale"): float(onnx.numpy_helper.to_array(tensor))
+        for tensor in model.graph.initializer
+        if tensor.name.endswith("_scale") and not tensor.dims
+    }
