@@ -5,19 +5,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from modelsat_engine.errors import BundleError, MissingExtraError
+import onnx
+
 from modelsat_engine.export.bundle import Bundle
-
-try:
-    import onnx
-except ImportError:
-    raise MissingExtraError("building a TensorRT engine", "export") from None
-
-#: Keys of `metadata_props` that an exported graph carries.
-BUNDLE_KEY = "modelsat.bundle_hash"
-PRECISION_KEY = "modelsat.precision"
+from modelsat_engine.export.precision import Precision, load_export, router_model
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +21,7 @@ class Graph:
         precision: such as ``fp16``.
     """
 
-    model: Any
+    model: onnx.ModelProto
     precision: str
 
     def serialize(self) -> bytes:
@@ -38,46 +30,21 @@ class Graph:
         return data
 
 
-def open_graph(path: Path, bundle: Bundle) -> Graph:
-    """Read a graph that was exported from a bundle.
+def open_graph(bundle: Bundle, precision: Precision, path: Path | None = None) -> Graph:
+    """A bundle's graph, made anew or read from a file.
 
     Args:
-        path: the file; weights beside it are read into the graph.
+        precision: of the graph that is made; a file has its own.
+        path: what ``modelsat export --to onnx`` wrote earlier.
 
     Raises:
-        BundleError: it cannot be read, does not say whose it is, or belongs to another bundle.
+        BundleError: the file is of another bundle, or no graph of a router.
+        DataError: the file cannot be read.
     """
-    again = "export it again: modelsat export --to onnx"
-    try:
-        model = onnx.load(str(path))
-    except Exception as error:  # protobuf, the system and onnx's own checks of external data each have their classes
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BundleError(f"cannot read the ONNX graph {path}: {reason}; {again}") from error
-    facts = {entry.key: entry.value for entry in model.metadata_props}
-    owner = facts.get(BUNDLE_KEY)
-    if owner is None:
-        raise BundleError(f"{path} does not say which bundle it is of ({BUNDLE_KEY}); {again}")
-    if owner != bundle.hash:
-        raise BundleError(
-            f"{path} was exported from the bundle {owner}, not from {bundle.label} ({bundle.hash}); {again}, or name "
-            "its bundle with --bundle"
-        )
-    inputs = {value.name for value in model.graph.input}
-    wanted = {"input_ids", "attention_mask", "inquiry_start"} | ({"memory"} if bundle.config["memory_rows"] else set())
-    if inputs != wanted:
-        raise BundleError(f"{path} takes the inputs {sorted(inputs)}, need {sorted(wanted)}; {again}")
-    return Graph(model, facts.get(PRECISION_KEY, "fp32"))
-
-
-def onnx_for(bundle: Bundle, precision: str) -> Path:
-    """A graph of the bundle in one precision.
-
-    Raises:
-        BundleError: the bundle has no graph of that precision.
-    """
-    if precision != "fp32":
-        raise BundleError(f"{bundle.label} has no graph in {precision}; use --precision fp32")
-    return bundle.file("router.onnx")
+    if path is None:
+        return Graph(router_model(bundle, precision), precision)
+    model, facts = load_export(bundle, path)
+    return Graph(model, facts["precision"])
 
 
 def sha256_of(data: bytes) -> str:

@@ -6,7 +6,7 @@ them, cut out, and replaced by nodes that the plugins of `plugins/` run. Everyth
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -29,19 +29,21 @@ _PASSED = ("Identity", "Cast", "CastLike", "DequantizeLinear", "QuantizeLinear")
 _FLOATS = {TensorProto.FLOAT: "fp32", TensorProto.FLOAT16: "fp16", TensorProto.BFLOAT16: "bf16"}
 
 
-def with_plugins(model: Any, config: NetworkConfig) -> Any:
+def with_plugins(model: Any, config: NetworkConfig, weights: Mapping[str, np.ndarray]) -> Any:
     """A copy of a router's graph in which plugin nodes do the candidates' work.
 
     Args:
-        model: onnx.ModelProto with all weights inside, inputs and outputs as `export_router` names them.
+        model: onnx.ModelProto with all weights inside, in any precision that `modelsat export --to onnx` writes.
         config: the router's.
+        weights: of the network by name; read are those of the last norm, the head and the calibration, which lie in the
+            graph folded into each other.
 
     Raises:
         KernelError: the graph is of another kind than expected, or the kernels do not take its sizes.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    surgery = _Surgery(copy, config)
+    surgery = _Surgery(copy, config, weights)
     bounds = surgery.bounds()
     for index in range(config.inject_at, config.trunk.layers):
         surgery.replace_attention(index, bounds)
@@ -58,10 +60,10 @@ class _Surgery:
         model: changed in place.
     """
 
-    def __init__(self, model: Any, config: NetworkConfig) -> None:
-        self.graph, self.config = model.graph, config
+    def __init__(self, model: Any, config: NetworkConfig, weights: Mapping[str, np.ndarray]) -> None:
+        self.graph, self.config, self.weights = model.graph, config, weights
         self.made_by = {name: node for node in self.graph.node for name in node.output}
-        self.weights = {value.name: value for value in self.graph.initializer}
+        self.constants = {value.name for value in self.graph.initializer}
         # without the plugin nodes' outputs, of which onnx knows nothing
         inferred = onnx.shape_inference.infer_shapes(model).graph
         values = (*inferred.value_info, *inferred.input, *inferred.output)
@@ -102,7 +104,7 @@ class _Surgery:
         return found[0]
 
     def input_of_linear(self, layer: int, part: str) -> str:
-        """What a linear layer of the candidates multiplies, before it is quantised."""
+        """What a linear layer of the candidates multiplies, before it is centered and quantised."""
         node = self.linear(layer, part, of_candidates=True)
         while node.op_type != "MatMul":
             name = next((name for name in node.input if name in self.candidates_side), None)
@@ -112,9 +114,11 @@ class _Surgery:
         return self._unquantised(node.input[0])
 
     def _unquantised(self, name: str) -> str:
-        while name in self.made_by and self.made_by[name].op_type in ("QuantizeLinear", "DequantizeLinear"):
-            name = self.made_by[name].input[0]
-        return name
+        made = self.made_by.get(name)
+        if made is None or made.op_type != "DequantizeLinear":
+            return name
+        centered = self.made_by[self.made_by[made.input[0]].input[0]]  # Sub, Q, DQ
+        return str(centered.input[0])
 
     # -- what is put in -----------------------------------------------------------------------------------------------
 
@@ -215,12 +219,9 @@ class _Surgery:
         return [self._constant(f"modelsat.{name}", value.astype(np.float32)) for name, value in arrays.items()]
 
     def _weight(self, name: str) -> np.ndarray:
-        """A weight by its name in the network, as float64."""
-        found = [value for key, value in self.weights.items() if _is(key, name)]
-        if len(found) != 1:
-            raise KernelError(f"the graph holds {len(found)} weights called {name}, not one")
-        array: np.ndarray = numpy_helper.to_array(found[0]).astype(np.float64)
-        return array
+        if name not in self.weights:
+            raise KernelError(f"the router's weights lack {name}")
+        return np.asarray(self.weights[name])
 
     def _relevance(self) -> str:
         """``[B, E]``, what the relevance head gives."""
@@ -286,9 +287,9 @@ class _Surgery:
     # -- the list of nodes --------------------------------------------------------------------------------------------
 
     def _constant(self, name: str, value: np.ndarray) -> str:
-        if name not in self.weights:
+        if name not in self.constants:
             self.graph.initializer.append(numpy_helper.from_array(value, name))
-            self.weights[name] = self.graph.initializer[-1]
+            self.constants.add(name)
         return name
 
     def _insert_first(self, nodes: list[Any]) -> None:
@@ -311,5 +312,6 @@ class _Surgery:
 
 
 def _is(name: str, weight: str) -> bool:
-    """Whether a value is a weight of the network, whatever the exporter put around its name."""
-    return name == weight or name.endswith("." + weight)
+    """Whether a value is a weight of the network; an exporter puts a module before the name, a precision behind it."""
+    bare = name.removeprefix("network.")
+    return bare == weight or bare.startswith(f"{weight}_")

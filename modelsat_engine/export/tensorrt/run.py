@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors.numpy import load_file
+
 from modelsat_engine.commands.progress import ProgressBar
-from modelsat_engine.errors import BundleError, ExecutorError, KernelError, MissingExtraError
+from modelsat_engine.errors import ExecutorError, KernelError, MissingExtraError
 from modelsat_engine.export.bundle import Bundle
+from modelsat_engine.export.precision import Precision
 from modelsat_engine.export.tensorrt.cache import EngineCache, building, find_built
 from modelsat_engine.export.tensorrt.engine_file import Device, EngineFile, EngineIdentity, write_engine
-from modelsat_engine.export.tensorrt.graph import Graph, onnx_for, open_graph, sha256_of
+from modelsat_engine.export.tensorrt.graph import Graph, open_graph, sha256_of
 from modelsat_engine.export.tensorrt.network import BuildOptions, build_plan
 from modelsat_engine.export.tensorrt.plugin_graph import with_plugins
 from modelsat_engine.export.tensorrt.plugins import plugins_sha256, register_plugins
@@ -31,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 def export_engine(
     bundle: Bundle,
-    precision: str = "fp16",
+    precision: Precision = "fp16",
     output: Path | None = None,
     onnx: Path | None = None,
     plugins: str = "auto",
@@ -42,7 +45,7 @@ def export_engine(
 
     Args:
         bundle: the router.
-        precision: of the graph, and so of the engine.
+        precision: of the graph, and so of the engine; a graph that is given has its own.
         output: the file to write; None keeps it in the user's cache, where the executor finds it.
         onnx: a graph that was exported from this bundle before; None exports one.
         plugins: one of :data:`PLUGIN_CHOICES`. With "auto" an engine of the plain graph is built where our kernels
@@ -62,17 +65,10 @@ def export_engine(
     chosen = options or BuildOptions()
     if chosen.version_compatible and plugins == "on":
         raise ExecutorError("an engine for other versions of TensorRT holds no plugins; leave out one of the two")
-    job = _Job(
-        bundle,
-        open_graph(onnx_for(bundle, precision) if onnx is None else onnx, bundle),
-        this_device(),
-        EngineCache(),
-        output,
-        chosen,
-        rebuild,
-    )
-    if job.graph.precision != precision:
-        raise BundleError(f"the graph is in {job.graph.precision}; say --precision {job.graph.precision}")
+    given = None if onnx is None else open_graph(bundle, precision, onnx)
+    device = this_device()  # before the graph is made, which takes half a minute
+    graph = given or open_graph(bundle, precision)
+    job = _Job(bundle, graph, device, EngineCache(), output, chosen, rebuild)
     left_out: str | None = None
     if plugins != "off" and not chosen.version_compatible:
         try:
@@ -135,7 +131,8 @@ def _with_kernels(job: _Job) -> tuple[bytes, str]:
         raise ExecutorError(f"our kernels cannot be built in: {reason}")
     register_plugins(_capability(job.device))
     config = NetworkConfig.from_json(dict(job.bundle.config))
-    return Graph(with_plugins(job.graph.model, config), job.graph.precision).serialize(), plugins_sha256()
+    weights = load_file(job.bundle.file("weights.safetensors"))
+    return Graph(with_plugins(job.graph.model, config, weights), job.graph.precision).serialize(), plugins_sha256()
 
 
 def _capability(device: Device) -> int:

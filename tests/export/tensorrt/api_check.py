@@ -162,9 +162,9 @@ class Checker(ast.NodeVisitor):
     def call(self, node: ast.Call) -> Any:
         if isinstance(node.func, ast.Name) and node.func.id in self.returns:
             return self.returns[node.func.id]
-        if isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
-            if node.func.value.id == "self" and node.func.attr in self.returns:
-                return self.returns[node.func.attr]
+        of_self = isinstance(node.func, ast.Attribute) and ast.unparse(node.func.value) == "self"
+        if of_self and node.func.attr in self.returns:
+            return self.returns[node.func.attr]
         called = self.type_of(node.func)
         if not isinstance(called, Itself):
             return None
