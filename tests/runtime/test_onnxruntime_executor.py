@@ -118,7 +118,7 @@ def test_every_executor_says_whether_it_can_be_used(bundle: Bundle, monkeypatch:
     with pytest.raises(ExecutorError, match=r"'warp' is not known; use auto, native, onnxruntime"):
         create_executor("warp", bundle, 1)
     assert create_executor("auto", bundle, 1).name == "onnxruntime", "the native one does not read this toy's weights"
-    broken = executors._Kind(lambda: "it rained", executors._create_onnxruntime)
+    broken = executors._Kind(lambda: "it rained", executors._KINDS["onnxruntime"].create)
     monkeypatch.setitem(executors._KINDS, "onnxruntime", broken)
     with pytest.raises(ExecutorError, match="onnxruntime: it rained"):
         create_executor("auto", bundle, 1)
