@@ -103,9 +103,9 @@ def _print(record: dict[str, Any]) -> None:
             percent(row["route_agreement"]),
         )
     console().print(table)
-    bounds = found["bounds"]
-    verdict = "within" if found["holds"] else "NOT within"
+    bounds, verdict = found["bounds"], "within" if found["holds"] else "NOT within"
     click.echo(
-        f"Compared with PyTorch in float32 ({found['ran']}): {verdict} the bounds of {record['precision']}: max |dP| "
-        f"{bounds['max_abs_dp']:g}, mean |dP| {bounds['mean_abs_dp']:g}, same choice {percent(bounds['route_agreement'])}."
+        f"Compared with PyTorch in float32 ({found['ran']}): {verdict} the bounds of {record['precision']}, max |dP| "
+        f"{bounds['max_abs_dp']:g}, mean |dP| {bounds['mean_abs_dp']:g}, same choice "
+        f"{percent(bounds['route_agreement'])}."
     )

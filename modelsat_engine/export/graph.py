@@ -64,7 +64,7 @@ class Graph:
         """
         wanted = {_digest(array): name for name, array in named.items()}
         wanted |= {_digest(array.T): name for name, array in named.items() if array.ndim == 2}
-        renamed = {}
+        renamed: dict[str, str] = {}
         for name, array in self.constants.items():
             parameter = wanted.get(_digest(array)) if array.ndim else None
             if parameter is not None and parameter not in self.constants and parameter not in renamed.values():

@@ -125,7 +125,7 @@ def calibrate_and_quantise(
     profiles = calibration_candidates(bundle.aptitude_test, bundle.zoo)
     candidates = CapabilityEncoder(bundle, tokenizer).encode(profiles)
     values = linear_inputs(graph)
-    quantise(graph, observe(graph.model(), values, _feeds(tokens, candidates), sum(map(len, tokens))))
+    quantise(graph, observe(graph.model(), values, _feeds(tokens, candidates)))
     # int8 rows cannot be looked up in TensorRT; in 16 bits they are half the size and as good
     lower(graph, TensorProto.FLOAT16, products=False)
 
