@@ -17,7 +17,7 @@ from modelsat_engine.export.low_precision import lower
 from modelsat_engine.export.precision import named_graph
 from modelsat_engine.export.qdq import linear_inputs, quantise
 from modelsat_engine.export.tensorrt.plugin_graph import DOMAIN, with_plugins
-from modelsat_engine.export.tensorrt.plugins.candidate_attention import attention_form
+from modelsat_engine.export.tensorrt.plugins.candidate_attention import AttentionSizes, attention_form
 from modelsat_engine.export.tensorrt.plugins.scoring_head import HeadSizes, head_form
 from modelsat_engine.kernels.specialization import Specialization, tiles
 from modelsat_engine.model.network import ModelSatNetwork
@@ -42,17 +42,23 @@ def call(form: Specialization, grid: tuple[int, ...], inputs: list[np.ndarray], 
     return (out.numpy(),)
 
 
+def given(attributes: dict[str, Any], *names: str) -> list[Any]:
+    """The attributes of a node as a plugin gets them, those that it has."""
+    return [np.array(attributes[name]) for name in names if attributes.get(name) is not None]
+
+
 class _Attention(OpRun):
     op_domain = DOMAIN
 
-    def _run(self, *inputs: np.ndarray, width: int, heads: int, same_query: int, **rest: Any) -> Any:
-        query, (batch, _, _) = inputs[0], inputs[-2].shape
-        form = attention_form(
-            _NAMES[query.dtype], width, heads, bool(same_query), CAPABILITY, rest.get("memory_rows") or 0
+    def _run(self, *inputs: np.ndarray, **attributes: Any) -> Any:
+        query, batch = inputs[0], len(inputs[-2])
+        asked = AttentionSizes.of(
+            _NAMES[query.dtype], *given(attributes, "width", "heads", "same_query", "memory_rows")
         )
+        form = attention_form(asked, CAPABILITY)
         candidates = query.shape[1]
-        out = torch.full((batch, candidates, width), torch.nan, dtype=torch.tensor(query).dtype)
-        grid = (tiles(candidates, int(form.constants["BLOCK_ROWS"])), batch * heads)
+        out = torch.full((batch, candidates, asked.width), torch.nan, dtype=torch.tensor(query).dtype)
+        grid = (tiles(candidates, int(form.constants["BLOCK_ROWS"])), batch * asked.heads)
         return call(form, (*grid, 1), list(inputs), [candidates], out)
 
 
@@ -67,17 +73,12 @@ class CandidateAttentionWithMemory(_Attention):
 class _Head(OpRun):
     op_domain = DOMAIN
 
-    def _run(self, *inputs: np.ndarray, width: int, views: int, **rest: Any) -> Any:
+    def _run(self, *inputs: np.ndarray, **attributes: Any) -> Any:
         state = inputs[0]
-        sizes = HeadSizes(
-            _NAMES[state.dtype],
-            width,
-            views,
-            rest.get("evidence_size") or 0,
-            *(float(rest[name]) for name in ("epsilon", "temperature", "calibration_bias")),
-        )
-        form = head_form(sizes, CAPABILITY)
-        candidates = state.shape[1] // views
+        names = ("width", "views", "epsilon", "temperature", "calibration_bias", "evidence_size")
+        asked = HeadSizes.of(_NAMES[state.dtype], *given(attributes, *names))
+        form = head_form(asked, CAPABILITY)
+        candidates = state.shape[1] // asked.views
         out = torch.full((len(state), candidates), torch.nan)
         grid = (tiles(candidates, int(form.constants["BLOCK_CANDIDATES"])), len(state))
         return call(form, grid, list(inputs), [candidates], out)

@@ -302,10 +302,15 @@ class _Surgery:
         self.graph.node.insert(place + 1, node)
 
     def _replace(self, out: str, op_type: str, inputs: list[str], **attributes: int | float) -> None:
-        """A plugin node gives the value `out` instead of the node that gave it."""
+        """A plugin node gives the value `out` instead of the node that gave it.
+
+        Each attribute is a list of one number: TensorRT 10.14 reads the first number of a list only, and before 11 no
+        number by itself with NumPy 2.4 and later.
+        """
         old = next(index for index, node in enumerate(self.graph.node) if out in node.output)
         node = helper.make_node(op_type, inputs, [out], name=out, domain=DOMAIN)
-        facts: dict[str, Any] = {"plugin_namespace": DOMAIN, "aot": 1, **attributes}
+        facts: dict[str, Any] = {"plugin_namespace": DOMAIN, "aot": 1}
+        facts |= {key: [number] for key, number in attributes.items()}
         node.attribute.extend(helper.make_attribute(key, fact) for key, fact in facts.items())
         del self.graph.node[old]
         self.graph.node.insert(old, node)

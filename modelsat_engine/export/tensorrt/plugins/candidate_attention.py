@@ -4,18 +4,40 @@ TensorRT reads the annotations of these functions as they stand, so this module 
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 from modelsat_engine.export.tensorrt.plugin_graph import ATTENTION, ATTENTION_WITH_MEMORY, DOMAIN
-from modelsat_engine.export.tensorrt.plugins.ptx import DTYPES, compile_plugin
+from modelsat_engine.export.tensorrt.plugins.ptx import DTYPES, Whole, compile_plugin
 from modelsat_engine.kernels.candidate_attention.launch import CandidateAttentionShape
 from modelsat_engine.kernels.configs import nearest_target
 from modelsat_engine.kernels.specialization import Specialization
 
 
-def attention_form(
-    dtype: str, width: int, heads: int, same_query: bool, capability: int, memory_rows: int = 0
-) -> Specialization:
+@dataclass(frozen=True)
+class AttentionSizes:
+    """What is compiled into the kernel.
+
+    Attributes:
+        dtype: TensorRT's name of every value's dtype.
+        width: D. heads: H. memory_rows: K.
+        same_query: whether query, own key and own value are the same for every instruction.
+    """
+
+    dtype: str
+    width: int
+    heads: int
+    same_query: bool
+    memory_rows: int
+
+    @classmethod
+    def of(cls, dtype: str, *numbers: Whole) -> "AttentionSizes":
+        """From the node's attributes: width, heads, same_query and, with memory, memory_rows."""
+        width, heads, same_query, *memory_rows = (int(number[0]) for number in numbers)
+        return cls(dtype, width, heads, bool(same_query), *(memory_rows or [0]))
+
+
+def attention_form(sizes: AttentionSizes, capability: int) -> Specialization:
     """The kernel for padded instructions, every tensor contiguous.
 
     Its parameters are, in this order: query, own key and own value ``[B or 1, C, D]``, memory key and memory value
@@ -23,27 +45,26 @@ def attention_form(
     ``[B, C, D]``; C counts candidates times views.
 
     Args:
-        dtype: TensorRT's name. width: D. memory_rows: K.
-        same_query: whether the first three are the same for every instruction.
         capability: of the GPU, ten times the major number plus the minor one.
     """
+    width, head_width = sizes.width, sizes.width // sizes.heads
     shape = CandidateAttentionShape(
-        heads=heads,
-        key_heads=heads,
-        head_width=width // heads,
+        heads=sizes.heads,
+        key_heads=sizes.heads,
+        head_width=head_width,
         inquiry_rows=1,
-        memory_rows=memory_rows,
-        dtype=DTYPES[dtype],
-        same_query=same_query,
+        memory_rows=sizes.memory_rows,
+        dtype=DTYPES[sizes.dtype],
+        same_query=sizes.same_query,
         split_keys=0,
         row_stride=width,
         prefix_stride=width,
-        memory_stride=memory_rows * width,
+        memory_stride=sizes.memory_rows * width,
         out_stride=width,
         padded=True,
     )
     chosen = shape.specialize(nearest_target(*divmod(capability, 10)))
-    return chosen.with_constants(chunks=1, scale_log2=math.log2(math.e) / math.sqrt(width // heads))
+    return chosen.with_constants(chunks=1, scale_log2=math.log2(math.e) / math.sqrt(head_width))
 
 
 #: Entry, PTX, launch parameters, integers.
@@ -54,14 +75,15 @@ def register(capability: int) -> None:
     """Register both forms, with and without memory, for a GPU."""
     import tensorrt.plugin as trtp
 
-    def output(query: trtp.TensorDesc, prefix_key: trtp.TensorDesc, width: int) -> trtp.TensorDesc:
-        return trtp.from_shape_expr((prefix_key.shape_expr[0], query.shape_expr[1], width), query.dtype)
+    def output(query: trtp.TensorDesc, prefix_key: trtp.TensorDesc, width: Whole) -> trtp.TensorDesc:
+        return trtp.from_shape_expr((prefix_key.shape_expr[0], query.shape_expr[1], int(width[0])), query.dtype)
 
-    def launch(form: Specialization, query: trtp.TensorDesc, prefix_key: trtp.TensorDesc, heads: int) -> _Kernel:
+    def launch(sizes: AttentionSizes, query: trtp.TensorDesc, prefix_key: trtp.TensorDesc) -> _Kernel:
+        form = attention_form(sizes, capability)
         kernel = compile_plugin(form, capability)
         parameters = trtp.KernelLaunchParams()
         parameters.grid_x = trtp.cdiv(query.shape_expr[1], form.constants["BLOCK_ROWS"])
-        parameters.grid_y = prefix_key.shape_expr[0] * heads
+        parameters.grid_y = prefix_key.shape_expr[0] * sizes.heads
         parameters.block_x = kernel.threads
         parameters.shared_mem = kernel.shared_bytes
         integers = trtp.SymIntExprs(1)
@@ -76,9 +98,9 @@ def register(capability: int) -> None:
         prefix_key: trtp.TensorDesc,
         prefix_value: trtp.TensorDesc,
         bounds: trtp.TensorDesc,
-        width: int,
-        heads: int,
-        same_query: int,
+        width: Whole,
+        heads: Whole,
+        same_query: Whole,
     ) -> trtp.TensorDesc:
         return output(query, prefix_key, width)
 
@@ -90,14 +112,13 @@ def register(capability: int) -> None:
         prefix_key: trtp.TensorDesc,
         prefix_value: trtp.TensorDesc,
         bounds: trtp.TensorDesc,
-        width: int,
-        heads: int,
-        same_query: int,
+        width: Whole,
+        heads: Whole,
+        same_query: Whole,
         outputs: tuple[trtp.TensorDesc],
         tactic: int,
     ) -> tuple[str, str, trtp.KernelLaunchParams, trtp.SymIntExprs]:
-        form = attention_form(query.dtype.name, width, heads, bool(same_query), capability)
-        return launch(form, query, prefix_key, heads)
+        return launch(AttentionSizes.of(query.dtype.name, width, heads, same_query), query, prefix_key)
 
     @trtp.register(f"{DOMAIN}::{ATTENTION_WITH_MEMORY}")
     def describe_with_memory(
@@ -109,10 +130,10 @@ def register(capability: int) -> None:
         prefix_key: trtp.TensorDesc,
         prefix_value: trtp.TensorDesc,
         bounds: trtp.TensorDesc,
-        width: int,
-        heads: int,
-        same_query: int,
-        memory_rows: int,
+        width: Whole,
+        heads: Whole,
+        same_query: Whole,
+        memory_rows: Whole,
     ) -> trtp.TensorDesc:
         return output(query, prefix_key, width)
 
@@ -126,12 +147,12 @@ def register(capability: int) -> None:
         prefix_key: trtp.TensorDesc,
         prefix_value: trtp.TensorDesc,
         bounds: trtp.TensorDesc,
-        width: int,
-        heads: int,
-        same_query: int,
-        memory_rows: int,
+        width: Whole,
+        heads: Whole,
+        same_query: Whole,
+        memory_rows: Whole,
         outputs: tuple[trtp.TensorDesc],
         tactic: int,
     ) -> tuple[str, str, trtp.KernelLaunchParams, trtp.SymIntExprs]:
-        form = attention_form(query.dtype.name, width, heads, bool(same_query), capability, memory_rows)
-        return launch(form, query, prefix_key, heads)
+        sizes = AttentionSizes.of(query.dtype.name, width, heads, same_query, memory_rows)
+        return launch(sizes, query, prefix_key)

@@ -5,12 +5,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from modelsat_engine.errors import KernelError
 from modelsat_engine.kernels.compilation import compile_specialization
 from modelsat_engine.kernels.specialization import Specialization
 
+#: A plugin's attribute: an array of one number, see `plugin_graph`.
+Whole = npt.NDArray[np.int32]
+Fraction = npt.NDArray[np.float32]
 #: Dynamic shared memory of a launch that does not ask the driver for more.
 SHARED_LIMIT_BYTES = 48 * 1024
 #: TensorRT's name of a dtype -> torch's.

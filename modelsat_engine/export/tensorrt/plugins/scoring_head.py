@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelsat_engine.export.tensorrt.plugin_graph import DOMAIN, HEAD, HEAD_WITH_EVIDENCE
-from modelsat_engine.export.tensorrt.plugins.ptx import DTYPES, compile_plugin
+from modelsat_engine.export.tensorrt.plugins.ptx import DTYPES, Fraction, Whole, compile_plugin
 from modelsat_engine.kernels.configs import nearest_target
 from modelsat_engine.kernels.scoring_head.launch import ScoringHeadShape
 from modelsat_engine.kernels.specialization import Specialization
@@ -30,6 +30,20 @@ class HeadSizes:
     epsilon: float
     temperature: float
     calibration_bias: float
+
+    @classmethod
+    def of(cls, dtype: str, *numbers: Whole | Fraction) -> "HeadSizes":
+        """From the node's attributes: width, views, epsilon, temperature, calibration_bias and evidence_size if any."""
+        width, views, epsilon, temperature, calibration_bias, *evidence_size = (number[0] for number in numbers)
+        return cls(
+            dtype,
+            int(width),
+            int(views),
+            int(evidence_size[0]) if evidence_size else 0,
+            float(epsilon),
+            float(temperature),
+            float(calibration_bias),
+        )
 
 
 def head_form(sizes: HeadSizes, capability: int) -> Specialization:
@@ -86,13 +100,13 @@ def register(capability: int) -> None:
         norm_bias: trtp.TensorDesc,
         rows: trtp.TensorDesc,
         row_bias: trtp.TensorDesc,
-        width: int,
-        views: int,
-        epsilon: float,
-        temperature: float,
-        calibration_bias: float,
+        width: Whole,
+        views: Whole,
+        epsilon: Fraction,
+        temperature: Fraction,
+        calibration_bias: Fraction,
     ) -> trtp.TensorDesc:
-        shape = (state.shape_expr[0], state.shape_expr[1] // views)
+        shape = (state.shape_expr[0], state.shape_expr[1] // int(views[0]))
         return trtp.from_shape_expr(shape, tensorrt.DataType.FLOAT)
 
     @trtp.aot_impl(f"{DOMAIN}::{HEAD}")
@@ -102,16 +116,16 @@ def register(capability: int) -> None:
         norm_bias: trtp.TensorDesc,
         rows: trtp.TensorDesc,
         row_bias: trtp.TensorDesc,
-        width: int,
-        views: int,
-        epsilon: float,
-        temperature: float,
-        calibration_bias: float,
+        width: Whole,
+        views: Whole,
+        epsilon: Fraction,
+        temperature: Fraction,
+        calibration_bias: Fraction,
         outputs: tuple[trtp.TensorDesc],
         tactic: int,
     ) -> tuple[str, str, trtp.KernelLaunchParams, trtp.SymIntExprs]:
-        sizes = HeadSizes(state.dtype.name, width, views, 0, epsilon, temperature, calibration_bias)
-        return launch(sizes, state, state.shape_expr[1] // views)
+        sizes = HeadSizes.of(state.dtype.name, width, views, epsilon, temperature, calibration_bias)
+        return launch(sizes, state, state.shape_expr[1] // sizes.views)
 
     @trtp.register(f"{DOMAIN}::{HEAD_WITH_EVIDENCE}")
     def describe_with_evidence(
@@ -122,12 +136,12 @@ def register(capability: int) -> None:
         row_bias: trtp.TensorDesc,
         relevance: trtp.TensorDesc,
         evidence: trtp.TensorDesc,
-        width: int,
-        views: int,
-        epsilon: float,
-        temperature: float,
-        calibration_bias: float,
-        evidence_size: int,
+        width: Whole,
+        views: Whole,
+        epsilon: Fraction,
+        temperature: Fraction,
+        calibration_bias: Fraction,
+        evidence_size: Whole,
     ) -> trtp.TensorDesc:
         shape = (state.shape_expr[0], evidence.shape_expr[0])
         return trtp.from_shape_expr(shape, tensorrt.DataType.FLOAT)
@@ -141,14 +155,14 @@ def register(capability: int) -> None:
         row_bias: trtp.TensorDesc,
         relevance: trtp.TensorDesc,
         evidence: trtp.TensorDesc,
-        width: int,
-        views: int,
-        epsilon: float,
-        temperature: float,
-        calibration_bias: float,
-        evidence_size: int,
+        width: Whole,
+        views: Whole,
+        epsilon: Fraction,
+        temperature: Fraction,
+        calibration_bias: Fraction,
+        evidence_size: Whole,
         outputs: tuple[trtp.TensorDesc],
         tactic: int,
     ) -> tuple[str, str, trtp.KernelLaunchParams, trtp.SymIntExprs]:
-        sizes = HeadSizes(state.dtype.name, width, views, evidence_size, epsilon, temperature, calibration_bias)
+        sizes = HeadSizes.of(state.dtype.name, width, views, epsilon, temperature, calibration_bias, evidence_size)
         return launch(sizes, state, evidence.shape_expr[0])
