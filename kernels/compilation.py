@@ -82,12 +82,13 @@ def compile_form(form: Form, target: str) -> CompiledForm:
     return _describe(form, target, chosen, compile_specialization(chosen, int(target.removeprefix("sm_")), form.name))
 
 
-def compile_specialization(chosen: Specialization, capability: int, name: str) -> Any:
+def compile_specialization(chosen: Specialization, capability: int, name: str, ptx_version: int | None = None) -> Any:
     """What Triton makes of a kernel with its constants: `asm` with PTX and cubin, `metadata`.
 
     Args:
         capability: of the GPU, ten times the major number plus the minor one.
         name: for messages.
+        ptx_version: of the PTX, 86 for 8.6, where a driver may have to read it; None for the newest that Triton knows.
 
     Raises:
         KernelError: Triton or its assembler refused.
@@ -104,7 +105,8 @@ def compile_specialization(chosen: Specialization, capability: int, name: str) -
     }
     source = ASTSource(chosen.function, chosen.signature, chosen.fixed, aligned)
     try:
-        return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=chosen.options)
+        options = {**chosen.options, **({} if ptx_version is None else {"ptx_version": ptx_version})}
+        return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
     except Exception as error:  # the compiler raises what its passes raise: no base class of its own
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise KernelError(f"{name} does not compile for sm_{capability}: {reason}") from error

@@ -51,9 +51,12 @@ for name, form in forms.items():
         file.write(kernel.ptx.encode())
         file.flush()
         target = next(line.split()[1] for line in kernel.ptx.splitlines() if line.startswith(".target")).strip(",")
-        command = [knobs.nvidia.ptxas.path, f"--gpu-name={target}", file.name, "-o", cubin.name]
+        newer = getattr(knobs.nvidia, "ptxas_blackwell", knobs.nvidia.ptxas)
+        command = [(newer if capability >= 100 else knobs.nvidia.ptxas).path, f"--gpu-name={target}", file.name, "-o", cubin.name]
         done = subprocess.run(command, capture_output=True, text=True)
-    found[name] = [done.returncode, done.stderr, kernel.shared_bytes, len(form.arguments), kernel.ptx.count(".param .")]
+    version = kernel.ptx.split(".version", 1)[1].split()[0]
+    declared = kernel.ptx.count(".param .")
+    found[name] = [done.returncode, done.stderr, kernel.shared_bytes, len(form.arguments), declared, version]
 print(json.dumps(found))
 """
 
@@ -98,7 +101,8 @@ def test_the_stripped_kernels_assemble(capability: int, tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    for name, (code, said, shared, arguments, declared) in json.loads(done.stdout).items():
+    for name, (code, said, shared, arguments, declared, version) in json.loads(done.stdout).items():
         assert (code, said) == (0, ""), name
         assert declared == arguments, name
         assert shared <= 48 * 1024
+        assert version == {80: "8.0", 90: "8.0", 100: "8.6"}[capability]

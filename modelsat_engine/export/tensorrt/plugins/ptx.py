@@ -18,6 +18,8 @@ Whole = npt.NDArray[np.int32]
 Fraction = npt.NDArray[np.float32]
 #: Dynamic shared memory of a launch that does not ask the driver for more.
 SHARED_LIMIT_BYTES = 48 * 1024
+# What a driver compiles depends on its age: the oldest version that knows the GPU, CUDA 12.0 for 8.0
+_PTX_VERSIONS = ((120, 87), (103, 88), (100, 86), (0, 80))
 #: TensorRT's name of a dtype -> torch's.
 DTYPES = {"FLOAT": torch.float32, "HALF": torch.float16, "BF16": torch.bfloat16}
 
@@ -53,7 +55,8 @@ def compile_plugin(chosen: Specialization, capability: int) -> PluginKernel:
         raise KernelError(
             f"{name} passes {', '.join(fractions)} at run time; TensorRT passes integers, compile them in"
         )
-    compiled = compile_specialization(chosen, capability, name)
+    version = next(version for first, version in _PTX_VERSIONS if capability >= first)
+    compiled = compile_specialization(chosen, capability, name, version)
     metadata = compiled.metadata
     if metadata.global_scratch_size or metadata.profile_scratch_size:
         raise KernelError(f"{name} needs scratch memory, which TensorRT does not give it")
