@@ -67,6 +67,7 @@ def examine(bundle: Path | None, zoo: Path | None) -> dict[str, Any]:
         "clashes": find_clashes(importlib.metadata.distributions()),
         "executors": _executors(),
         "native": _native(bundle),
+        "tensorrt": _tensorrt(bundle),
         "bundle": _bundle(bundle, zoo),
         "self_test": _self_test(bundle, zoo),
     }
@@ -153,6 +154,15 @@ def _native(bundle: Path | None) -> dict[str, str | None]:
     return {"instruction_set": isa, "falls_back_because": reason}
 
 
+def _tensorrt(bundle: Path | None) -> dict[str, Any]:
+    try:
+        from modelsat_engine.commands.doctor_tensorrt import examine_tensorrt
+
+        return examine_tensorrt(bundle)
+    except Exception as error:
+        return {"usable": False, "reason": _why(error)}
+
+
 def _bundle(bundle: Path | None, zoo: Path | None) -> dict[str, Any]:
     try:
         from modelsat_engine.commands.zoo import read_zoo
@@ -215,6 +225,8 @@ def _print(report: dict[str, Any]) -> None:
         state = reason or "available"
         if name == "native" and reason is None:
             state = _native_state(report["native"])
+        if name == "tensorrt" and reason is None:
+            state = report["tensorrt"]["reason"] or state
         line("executors" if i == 0 else "", f"{name}: {state}", "green" if reason is None else "dim")
     complete = [extra for extra, entry in report["extras"].items() if entry["installed"]]
     line("extras", f"installed: {', '.join(complete) or 'none'}")

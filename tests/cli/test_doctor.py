@@ -17,7 +17,7 @@ def test_a_working_installation_passes(run: Run) -> None:
     result = run("doctor", "--json")
     assert result.exit_code == 0, result.stdout
     report = json.loads(result.stdout)
-    parts = {"system", "cpu", "versions", "extras", "clashes", "executors", "native", "bundle", "self_test"}
+    parts = {"system", "cpu", "versions", "extras", "clashes", "executors", "native", "tensorrt", "bundle", "self_test"}
     assert set(report) == parts
     assert report["cpu"]["usable"] >= 1
     assert report["cpu"]["architecture"]

@@ -109,9 +109,8 @@ def this_device() -> Device:
 
 def installed_version() -> str | None:
     """The version of the package, without loading it, or None."""
-    names = ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-cu13-bindings", "tensorrt-cu12-bindings")
-    found = {package.metadata["Name"]: package.version for package in importlib.metadata.distributions()}
-    return next((found[name] for name in names if name in found), None)
+    owners = importlib.metadata.packages_distributions().get("tensorrt", [])
+    return importlib.metadata.version(owners[0]) if owners else None
 
 
 def _is_installed(module: str) -> bool:

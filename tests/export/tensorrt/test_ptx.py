@@ -52,7 +52,8 @@ for name, form in forms.items():
         file.flush()
         target = next(line.split()[1] for line in kernel.ptx.splitlines() if line.startswith(".target")).strip(",")
         newer = getattr(knobs.nvidia, "ptxas_blackwell", knobs.nvidia.ptxas)
-        command = [(newer if capability >= 100 else knobs.nvidia.ptxas).path, f"--gpu-name={target}", file.name, "-o", cubin.name]
+        assembler = (newer if capability >= 100 else knobs.nvidia.ptxas).path
+        command = [assembler, f"--gpu-name={target}", file.name, "-o", cubin.name]
         done = subprocess.run(command, capture_output=True, text=True)
     version = kernel.ptx.split(".version", 1)[1].split()[0]
     declared = kernel.ptx.count(".param .")
