@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from modelsat_engine.commands.console import one_line, print_json
+from modelsat_engine.commands.doctor_providers import examine_onnxruntime, provider_lines
 from modelsat_engine.commands.options import bundle_option, json_option, zoo_option
 
 DISTRIBUTION = "modelsat-engine"
@@ -67,6 +68,7 @@ def examine(bundle: Path | None, zoo: Path | None) -> dict[str, Any]:
         "clashes": find_clashes(importlib.metadata.distributions()),
         "executors": _executors(),
         "native": _native(bundle),
+        "onnxruntime": examine_onnxruntime(),
         "bundle": _bundle(bundle, zoo),
         "self_test": _self_test(bundle, zoo),
     }
@@ -80,7 +82,8 @@ def find_clashes(distributions: Iterable[importlib.metadata.Distribution]) -> li
         both = [name for name in group if name in installed]
         if len(both) > 1:
             findings.append(
-                f"{' and '.join(both)} are installed side by side and overwrite each other: "
+                f"{' and '.join(both)} are installed side by side and overwrite each other, so that the one installed "
+                f"last decides what works: "
                 f"pip uninstall {' '.join(both)}, then install the one you want ('import {module}' is theirs)"
             )
     return findings
@@ -216,6 +219,8 @@ def _print(report: dict[str, Any]) -> None:
         if name == "native" and reason is None:
             state = _native_state(report["native"])
         line("executors" if i == 0 else "", f"{name}: {state}", "green" if reason is None else "dim")
+    for label, text, style in provider_lines(report["onnxruntime"]):
+        line(label, text, style)
     complete = [extra for extra, entry in report["extras"].items() if entry["installed"]]
     line("extras", f"installed: {', '.join(complete) or 'none'}")
     for extra, entry in report["extras"].items():

@@ -227,7 +227,7 @@ def test_a_file_of_another_bundle_or_of_none_is_refused(shared: Bundle, any_kind
         load_export(shared, path)
     with pytest.raises(BundleError, match="no router that 'modelsat export' wrote"):
         load_export(shared, shared.file("capability.onnx"))
-    with pytest.raises(DataError, match="cannot read .*nowhere"):
+    with pytest.raises(DataError, match=r"cannot read .*nowhere"):
         load_export(shared, tmp_path / "nowhere")
 
 
@@ -338,9 +338,9 @@ def test_a_missing_extra_is_one_error_that_names_it(tmp_path: Path) -> None:
 
 
 def test_json_of_the_command_can_be_read(shared: Bundle, tmp_path: Path) -> None:
+    arguments = ["export", "--to", "onnx", "--bundle", str(shared.path), "-o", "r.onnx", "--verify", "--json"]
     done = subprocess.run(
-        [sys.executable, "-m", "modelsat_engine", "export", "--to", "onnx", "--bundle", str(shared.path)]
-        + ["-o", "r.onnx", "--verify", "--json"],
+        [sys.executable, "-m", "modelsat_engine", *arguments],
         cwd=tmp_path,
         capture_output=True,
         text=True,
