@@ -111,7 +111,12 @@ def _cpu() -> dict[str, Any]:
 
 def _versions() -> dict[str, str | None]:
     names = [DISTRIBUTION, *(_requirement_name(r) for r in _requirements() if "extra ==" not in r)]
-    return {name: _version(name) for name in names}
+    return {name: _version(name) or _version_of_another_build(name) for name in names}
+
+
+def _version_of_another_build(name: str) -> str | None:
+    """Another distribution may bring the same module, as onnxruntime-gpu does."""
+    return next((f"{_version(other)} ({other})" for other in CLASHES.get(name, ()) if _version(other)), None)
 
 
 def _extras() -> dict[str, dict[str, Any]]:
@@ -216,6 +221,8 @@ def _print(report: dict[str, Any]) -> None:
     line("versions", ", ".join(f"{name} {version or 'missing'}" for name, version in report["versions"].items()))
     for i, (name, reason) in enumerate(report["executors"].items()):
         state = reason or "available"
+        if name.startswith("onnxruntime-") and reason is not None:
+            state = "not usable; its provider below says why"
         if name == "native" and reason is None:
             state = _native_state(report["native"])
         line("executors" if i == 0 else "", f"{name}: {state}", "green" if reason is None else "dim")
