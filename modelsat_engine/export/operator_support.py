@@ -52,6 +52,7 @@ TYPES: dict[str, frozenset[int]] = {
     "Sigmoid": _FLOATS,
     "Slice": _ANY,
     "Softmax": _FLOATS,
+    "Split": _ANY,
     "Squeeze": _ANY,
     "Sub": _NUMBERS,
     "Transpose": _ANY,
