@@ -92,6 +92,8 @@ class Graph:
             else:
                 kept.append(node)
         self.nodes = kept
+        used = {name for node in kept for name in node.input}
+        self.constants = {name: array for name, array in self.constants.items() if name in used}
 
     def _rename(self, renamed: Mapping[str, str]) -> None:
         for old, new in renamed.items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -31,7 +32,6 @@ from modelsat_engine.export.low_precision import lower
 from modelsat_engine.export.network import network_of
 from modelsat_engine.export.qdq import linear_inputs, quantise
 from modelsat_engine.model.config import NetworkConfig
-from modelsat_engine.model.network import ModelSatNetwork
 from modelsat_engine.runtime.candidate_table import EncodedCandidates
 from modelsat_engine.runtime.capability import CapabilityEncoder
 from modelsat_engine.runtime.instruction import InstructionTokenizer
@@ -87,31 +87,31 @@ def router_model(bundle: Bundle, precision: Precision, calibration: Sequence[str
         raise OptionError(f"precision {precision!r} is not known; use {', '.join(PRECISIONS)}")
     if calibration is not None and precision != "int8":
         raise OptionError(f"only int8 is calibrated; leave the calibration instructions out for {precision}")
-    network = network_of(bundle)
-    size = sum(parameter.numel() for parameter in network.trunk.parameters()) * (4 if precision == "fp32" else 2)
-    if size > _LARGEST_FILE_BYTES:
-        raise BundleError(f"{bundle.label} has {size / 1e9:.1f} GB of weights in {precision}; an ONNX file holds 2 GB")
-    graph = named_graph(network)
+    traced, config = _traced(bundle)
+    graph = Graph(traced)
     if precision == "int8":
-        calibrate_and_quantise(graph, bundle, network, calibration)
+        _calibrate_and_quantise(graph, bundle, calibration)
     elif precision != "fp32":
         lower(graph, TensorProto.FLOAT16 if precision == "fp16" else TensorProto.BFLOAT16)
     model = graph.model()
     onnx.checker.check_model(model, full_check=True)
-    describe(model, network.config, {"bundle": bundle.label, "bundle_hash": bundle.hash, "precision": precision})
+    _describe(model, config, {"bundle": bundle.label, "bundle_hash": bundle.hash, "precision": precision})
     return model
 
 
-def named_graph(network: ModelSatNetwork) -> Graph:
+@lru_cache(maxsize=1)  # whoever exports in one precision often wants another
+def _traced(bundle: Bundle) -> tuple[onnx.ModelProto, NetworkConfig]:
     """The network as a float32 graph whose weights have the names of its parameters."""
+    network = network_of(bundle)
+    size = 4 * sum(parameter.numel() for parameter in network.trunk.parameters())
+    if size > _LARGEST_FILE_BYTES:
+        raise BundleError(f"{bundle.label} has {size / 1e9:.1f} GB of float32 weights; an ONNX file holds 2 GB")
     graph = Graph(trace_router(network, fold=True))
     graph.name_constants({name: tensor.numpy() for name, tensor in network.state_dict().items()})
-    return graph
+    return graph.model(), network.config
 
 
-def calibrate_and_quantise(
-    graph: Graph, bundle: Bundle, network: ModelSatNetwork, calibration: Sequence[str] | None
-) -> None:
+def _calibrate_and_quantise(graph: Graph, bundle: Bundle, calibration: Sequence[str] | None) -> None:
     """Sets int8 scales on the instructions and puts the graph's linear layers between Q and DQ, in place."""
     limit = int(bundle.config["tokenizer"]["max_instruction_tokens"])
     tokenizer = InstructionTokenizer.from_file(bundle.file("tokenizer.json"), limit)
@@ -139,7 +139,7 @@ def _feeds(tokens: Sequence[np.ndarray], candidates: EncodedCandidates) -> Itera
         yield {"input_ids": row, "attention_mask": np.ones_like(row), **table}
 
 
-def describe(model: onnx.ModelProto, config: NetworkConfig, facts: Mapping[str, str]) -> None:
+def _describe(model: onnx.ModelProto, config: NetworkConfig, facts: Mapping[str, str]) -> None:
     """Writes into the file's metadata whose router it is and what its inputs and outputs mean."""
     wide = f"{config.trunk.hidden}" + (f" + {config.evidence_size}" if config.evidence_size else "")
     meaning = {

@@ -36,26 +36,67 @@ def linear_inputs(graph: Graph) -> list[str]:
     return list(dict.fromkeys(node.input[0] for node in linear_layers(graph)))
 
 
+def merge_layers(graph: Graph) -> None:
+    """Makes one product of all that read the same rows, such as query, key and value, in place.
+
+    ONNX Runtime on x86 turns int8 activations into uint8 where one product reads them; where several do, it would
+    multiply in float32.
+    """
+    biased = _bias_of_each(graph)
+    groups: dict[str, list[Node]] = {}
+    for node in linear_layers(graph):
+        groups.setdefault(node.input[0], []).append(node)
+    merged: dict[int, list[Node]] = {}  # first product of a group -> what takes its place
+    gone: set[int] = set()
+    for value, products in groups.items():
+        if len(products) == 1:
+            continue
+        gone |= {id(node) for product in products for node in (product, biased[product.output[0]][0])}
+        first = products[0]
+        products.sort(key=lambda node: node.input[1])
+        weights = [graph.constants[node.input[1]] for node in products]  # [in, out_i]
+        adds = [biased[node.output[0]] for node in products]
+        # stored once where the same layer reads other rows as well
+        name = "+".join(node.input[1].removesuffix(".weight") for node in products)
+        weight = graph.add_constant(f"{name}.weight", np.concatenate(weights, 1))
+        bias = graph.add_constant(f"{name}.bias", np.concatenate([graph.constants[bias] for _, bias in adds]))
+        sizes = graph.add_constant(f"{name}.sizes", np.array([array.shape[1] for array in weights]))
+        product, total = f"{value}_products", f"{value}_layers"
+        graph.types |= {product: graph.types[value], total: graph.types[value]}
+        merged[id(first)] = [
+            helper.make_node("MatMul", [value, weight], [product]),
+            helper.make_node("Add", [product, bias], [total]),
+            # its name says whose bias each output has: TensorRT's plugins are put in by that
+            helper.make_node(
+                "Split", [total, sizes], [add.output[0] for add, _ in adds], " ".join(bias for _, bias in adds), axis=-1
+            ),
+        ]
+    graph.nodes = [new for node in graph.nodes for new in merged.get(id(node), [] if id(node) in gone else [node])]
+
+
 def quantise(graph: Graph, observed: Mapping[str, Observed]) -> None:
     """Puts the linear layers of a float32 graph between Q and DQ, in place.
 
     Args:
         observed: every value of `linear_inputs`.
     """
+    merge_layers(graph)
     layers = {id(node) for node in linear_layers(graph)}
     biased = _bias_of_each(graph)
     nodes: list[Node] = []
-    inputs: dict[str, tuple[str, np.ndarray]] = {}
+    inputs: dict[str, tuple[list[str], np.ndarray]] = {}
     for node in graph.nodes:
         if id(node) in layers:
             value, weight_name = node.input
             if value not in inputs:
                 inputs[value] = _quantise_input(graph, nodes, value, observed[value])
             quantised, middle = inputs[value]
-            weight, restored = _quantise_weight(graph, nodes, weight_name, node.output[0])
-            node.input[:] = [quantised, weight]
+            restored = f"{node.output[0]}_rows"
+            nodes.append(helper.make_node("DequantizeLinear", quantised, [restored]))
+            weight, matrix = _quantise_weight(graph, nodes, weight_name, node.output[0])
+            node.input[:] = [restored, weight]
             add, bias_name = biased[node.output[0]]
-            bias = graph.constants[bias_name] + middle @ restored
+            bias = graph.constants[bias_name] + middle @ matrix
             shifted = graph.add_constant(f"{bias_name}_at_{value}", bias.astype(np.float32))
             add.input[list(add.input).index(bias_name)] = shifted
         nodes.append(node)
@@ -77,8 +118,8 @@ def _bias_of_each(graph: Graph) -> dict[str, tuple[Node, str]]:
     return found
 
 
-def _quantise_input(graph: Graph, nodes: list[Node], value: str, seen: Observed) -> tuple[str, np.ndarray]:
-    """Sub, Q and DQ of a layer's input; the name of what comes out, and c.
+def _quantise_input(graph: Graph, nodes: list[Node], value: str, seen: Observed) -> tuple[list[str], np.ndarray]:
+    """Sub and Q of a layer's input; what DQ reads (int8 rows, scale, zero point), and c.
 
     The scale covers all that was seen: clipping to the scale of least squared error chose 94 % of the float32
     candidates where this chooses 98 %, since the few large values carry much.
@@ -86,16 +127,15 @@ def _quantise_input(graph: Graph, nodes: list[Node], value: str, seen: Observed)
     middle = (seen.low + seen.high) / 2  # [D]
     reach = float((seen.high - middle).max())
     scale = reach / 127 if reach > 0 else 1.0
-    names = {part: f"{value}_{part}" for part in ("middle", "scale", "centered", "int8", "restored")}
+    names = {part: f"{value}_{part}" for part in ("middle", "scale", "centered", "int8")}
     graph.add_constant(names["middle"], middle.astype(np.float32))
     graph.add_constant(names["scale"], np.array(scale, np.float32))
     zero = graph.add_constant("int8_zero", np.array(0, np.int8))
     nodes += [
         helper.make_node("Sub", [value, names["middle"]], [names["centered"]]),
         helper.make_node("QuantizeLinear", [names["centered"], names["scale"], zero], [names["int8"]]),
-        helper.make_node("DequantizeLinear", [names["int8"], names["scale"], zero], [names["restored"]]),
     ]
-    return names["restored"], middle
+    return [names["int8"], names["scale"], zero], middle
 
 
 def _quantise_weight(graph: Graph, nodes: list[Node], name: str, product: str) -> tuple[str, np.ndarray]:

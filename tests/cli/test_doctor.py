@@ -17,8 +17,8 @@ def test_a_working_installation_passes(run: Run) -> None:
     result = run("doctor", "--json")
     assert result.exit_code == 0, result.stdout
     report = json.loads(result.stdout)
-    parts = {"system", "cpu", "versions", "extras", "clashes", "executors", "native", "tensorrt", "bundle", "self_test"}
-    assert set(report) == parts
+    parts = {"system", "cpu", "versions", "extras", "clashes", "executors", "native", "onnxruntime", "tensorrt"}
+    assert set(report) == parts | {"bundle", "self_test"}
     assert report["cpu"]["usable"] >= 1
     assert report["cpu"]["architecture"]
     assert report["executors"]["onnxruntime"] is None
@@ -54,6 +54,25 @@ def test_the_instruction_set_is_named_or_why_there_is_none(
     report = json.loads(run("doctor", "--bundle", bundle, "--json").stdout)
     assert "MODELSAT_ISA is 'mmx'" in report["executors"]["native"]
     assert report["native"] == {"instruction_set": None, "falls_back_because": report["executors"]["native"]}
+
+
+def test_each_provider_is_usable_or_says_exactly_why_not(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from modelsat_engine.runtime import onnx_providers
+
+    report = json.loads(run("doctor", "--json").stdout)
+    found = report["onnxruntime"]["providers"]
+    assert set(found) == {"CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"}
+    assert found["CPUExecutionProvider"] is None
+    assert report["executors"]["onnxruntime-cuda"] == found["CUDAExecutionProvider"]
+    shown = run("doctor").stdout
+    assert "CPUExecutionProvider: usable" in shown
+    if report["onnxruntime"]["builds"] != ["onnxruntime"]:
+        pytest.skip("this onnxruntime is not the build for CPUs")
+    assert "is the build for CPUs; pip uninstall onnxruntime" in found["CUDAExecutionProvider"]
+    assert f"TensorrtExecutionProvider: {found['TensorrtExecutionProvider']}" in shown
+    monkeypatch.setattr(onnx_providers, "_is_installed", lambda name: True)
+    found = json.loads(run("doctor", "--json").stdout)["onnxruntime"]["providers"]
+    assert "both installed and overwrite each other" in found["CUDAExecutionProvider"]
 
 
 def test_a_broken_bundle_fails_and_names_the_file(run: Run, tmp_path: Path, tiny_bundle: Path) -> None:

@@ -94,10 +94,14 @@ class _Surgery:
             if node.op_type not in _PASSED and any(_is(self._origin(name), weight) for name in node.input):
                 yield node
 
-    def linear(self, layer: int, part: str, of_candidates: bool) -> Any:
-        """The node that adds the bias of a linear layer, on one of the two sides."""
+    def linear(self, layer: int, part: str, of_candidates: bool) -> str:
+        """What a linear layer gives on one of the two sides, with its bias."""
         weight = f"trunk.layers.{layer}.{part}.bias"
-        found = [node for node in self._bearing(weight) if (node.output[0] in self.candidates_side) == of_candidates]
+        found = [node.output[0] for node in self._bearing(weight)]
+        merged = [node for node in self.graph.node if node.op_type == "Split"]  # see `qdq.merge_layers`
+        named = [(node.name.split(), node.output) for node in merged]
+        found += [outputs[names.index(weight)] for names, outputs in named if weight in names]
+        found = [str(name) for name in found if (name in self.candidates_side) == of_candidates]
         if len(found) != 1:
             side = "candidates'" if of_candidates else "instructions'"
             raise KernelError(f"the graph adds {weight} {len(found)} times on the {side} side, not once")
@@ -105,7 +109,7 @@ class _Surgery:
 
     def input_of_linear(self, layer: int, part: str) -> str:
         """What a linear layer of the candidates multiplies, before it is centered and quantised."""
-        node = self.linear(layer, part, of_candidates=True)
+        node = self.made_by[self.linear(layer, part, of_candidates=True)]
         while node.op_type != "MatMul":
             name = next((name for name in node.input if name in self.candidates_side), None)
             if name is None or name not in self.made_by:
@@ -145,8 +149,8 @@ class _Surgery:
 
     def replace_attention(self, layer: int, bounds: str) -> None:
         """Candidate attention of one late layer becomes one node."""
-        own = [self.linear(layer, part, of_candidates=True).output[0] for part in ("query", "key", "value")]
-        prefix = [self.linear(layer, part, of_candidates=False).output[0] for part in ("key", "value")]
+        own = [self.linear(layer, part, of_candidates=True) for part in ("query", "key", "value")]
+        prefix = [self.linear(layer, part, of_candidates=False) for part in ("key", "value")]
         out = self.input_of_linear(layer, "attention_output")
         dtype = self._common_dtype([*own, *prefix, out], f"candidate attention of layer {layer}")
         memory = self._memory(layer, dtype) if self.config.memory_rows else []

@@ -10,7 +10,7 @@ from typing import Any
 from safetensors.numpy import load_file
 
 from modelsat_engine.commands.progress import ProgressBar
-from modelsat_engine.errors import ExecutorError, KernelError, MissingExtraError
+from modelsat_engine.errors import BundleError, ExecutorError, KernelError, MissingExtraError
 from modelsat_engine.export.bundle import Bundle
 from modelsat_engine.export.precision import Precision
 from modelsat_engine.export.tensorrt.cache import EngineCache, building, find_built
@@ -60,11 +60,15 @@ def export_engine(
     Raises:
         ExecutorError: no GPU or no TensorRT here, TensorRT refuses the graph, the engine gives other numbers than the
             fp32 graph, or the folder cannot be written.
-        BundleError: the graph belongs to another bundle.
+        BundleError: the graph belongs to another bundle, or the router is not of the shared layout.
     """
     chosen = options or BuildOptions()
     if chosen.version_compatible and plugins == "on":
         raise ExecutorError("an engine for other versions of TensorRT holds no plugins; leave out one of the two")
+    if bundle.config.get("layout") != "shared":
+        raise BundleError(
+            f"engines are built of the layout 'shared'; {bundle.label} has {bundle.config.get('layout')!r}"
+        )
     given = None if onnx is None else open_graph(bundle, precision, onnx)
     device = this_device()  # before the graph is made, which takes half a minute
     graph = given or open_graph(bundle, precision)

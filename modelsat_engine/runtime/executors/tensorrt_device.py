@@ -51,7 +51,9 @@ def library_reason() -> str | None:
 
 
 def unsupported_reason(bundle: Bundle) -> str | None:
-    """Why the TensorRT executor cannot score for a bundle, whatever the GPU: no engine is built for it, or None."""
+    """Why the TensorRT executor cannot score for a bundle, whatever the GPU: its layout, or no engine; or None."""
+    if bundle.config.get("layout") != "shared":
+        return f"it runs the layout 'shared', not {bundle.config.get('layout')!r}"
     try:
         find_engine(bundle)
     except ExecutorError as error:
