@@ -13,9 +13,6 @@ from modelsat_engine.errors import DataError, ExecutorError
 if TYPE_CHECKING:
     from modelsat_engine.export.precision import Precision
 
-DEFAULT_PRECISION: Precision = "fp16"
-
-
 def export_engine_file(
     bundle: Path | None,
     output: Path | None,
@@ -39,7 +36,7 @@ def export_engine_file(
 
     record = export_engine(
         opened,
-        precision or DEFAULT_PRECISION,
+        precision,
         output,
         from_onnx,
         plugins or "auto",

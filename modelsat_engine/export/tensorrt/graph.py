@@ -30,7 +30,7 @@ class Graph:
         return data
 
 
-def open_graph(bundle: Bundle, precision: Precision, path: Path | None = None) -> Graph:
+def open_graph(bundle: Bundle, precision: Precision = "fp32", path: Path | None = None) -> Graph:
     """A bundle's graph, made anew or read from a file.
 
     Args:

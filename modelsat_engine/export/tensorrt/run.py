@@ -26,6 +26,7 @@ from modelsat_engine.model.config import NetworkConfig
 from modelsat_engine.runtime.executors.tensorrt import load_passes
 from modelsat_engine.runtime.executors.tensorrt_device import this_device
 
+DEFAULT_PRECISION: Precision = "fp16"
 #: Whether our kernels go into the engine: if that works, in any case, or not at all.
 PLUGIN_CHOICES = ("auto", "on", "off")
 
@@ -34,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 def export_engine(
     bundle: Bundle,
-    precision: Precision = "fp16",
+    precision: Precision | None = None,
     output: Path | None = None,
     onnx: Path | None = None,
     plugins: str = "auto",
@@ -45,7 +46,8 @@ def export_engine(
 
     Args:
         bundle: the router.
-        precision: of the graph, and so of the engine; a graph that is given has its own.
+        precision: of the graph, and so of the engine; None is that of the graph that is given, or else
+            :data:`DEFAULT_PRECISION`.
         output: the file to write; None keeps it in the user's cache, where the executor finds it.
         onnx: a graph that was exported from this bundle before; None exports one.
         plugins: one of :data:`PLUGIN_CHOICES`. With "auto" an engine of the plain graph is built where our kernels
@@ -69,9 +71,11 @@ def export_engine(
         raise BundleError(
             f"engines are built of the layout 'shared'; {bundle.label} has {bundle.config.get('layout')!r}"
         )
-    given = None if onnx is None else open_graph(bundle, precision, onnx)
+    given = None if onnx is None else open_graph(bundle, path=onnx)
+    if given is not None and precision not in (None, given.precision):
+        raise BundleError(f"{onnx} is in {given.precision}, not in {precision}; leave out --precision")
     device = this_device()  # before the graph is made, which takes half a minute
-    graph = given or open_graph(bundle, precision)
+    graph = given or open_graph(bundle, precision or DEFAULT_PRECISION)
     job = _Job(bundle, graph, device, EngineCache(), output, chosen, rebuild)
     left_out: str | None = None
     if plugins != "off" and not chosen.version_compatible:

@@ -170,6 +170,8 @@ def test_a_graph_of_another_bundle_is_refused(bundle: Bundle, graph: Path, machi
     other.write_bytes(graph.read_bytes().replace(bundle.hash.encode(), b"sha256:" + b"0" * 64))
     with pytest.raises(BundleError, match=f"is an export of .*, not of {bundle.label}"):
         run.export_engine(bundle, onnx=other)
+    with pytest.raises(BundleError, match="is in fp32, not in fp16; leave out --precision"):
+        run.export_engine(bundle, "fp16", onnx=graph)
     other.write_bytes(b"no graph")
     with pytest.raises(DataError, match="is not an ONNX file"):
         run.export_engine(bundle, onnx=other)
