@@ -13,6 +13,7 @@ from modelsat_engine.errors import DataError, ExecutorError
 if TYPE_CHECKING:
     from modelsat_engine.export.precision import Precision
 
+
 def export_engine_file(
     bundle: Path | None,
     output: Path | None,
