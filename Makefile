@@ -23,7 +23,7 @@ CPP_BENCHMARKS := $(CPP_BUILD)/default/modelsat_benchmarks
 CMAKE_PATH = PATH="$(CURDIR)/$(BIN):$$PATH"
 
 NATIVE_SOURCES := $(wildcard csrc/include/modelsat/*.h csrc/src/* csrc/cpu/* csrc/bindings/*)
-CPP_FILES = $(shell find csrc -path '$(CPP_BUILD)*' -prune -o \( -name '*.h' -o -name '*.cc' \) -print)
+CPP_FILES = $(shell find csrc docs/examples -path '$(CPP_BUILD)*' -prune -o \( -name '*.h' -o -name '*.cc' \) -print)
 BENCHMARKS := $(wildcard benchmarks/[a-z]*.py)
 
 .PHONY: help
