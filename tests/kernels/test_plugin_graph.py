@@ -39,19 +39,13 @@ def call(form: Specialization, grid: tuple[int, ...], inputs: list[np.ndarray], 
     return (out.numpy(),)
 
 
-def given(attributes: dict[str, Any], *names: str) -> list[Any]:
-    """The attributes of a node as a plugin gets them, those that it has."""
-    return [np.array(attributes[name]) for name in names if attributes.get(name) is not None]
-
-
 class _Attention(OpRun):
     op_domain = DOMAIN
 
-    def _run(self, *inputs: np.ndarray, **attributes: Any) -> Any:
+    def _run(self, *inputs: np.ndarray, width: Any, heads: Any, same_query: Any, **rest: Any) -> Any:
         query, batch = inputs[0], len(inputs[-2])
-        asked = AttentionSizes.of(
-            _NAMES[query.dtype], *given(attributes, "width", "heads", "same_query", "memory_rows")
-        )
+        memory_rows = rest["memory_rows"][0] if rest.get("memory_rows") else 0
+        asked = AttentionSizes(_NAMES[query.dtype], width[0], heads[0], bool(same_query[0]), memory_rows)
         form = attention_form(asked, CAPABILITY)
         candidates = query.shape[1]
         out = torch.full((batch, candidates, asked.width), torch.nan, dtype=torch.tensor(query).dtype)
@@ -70,10 +64,11 @@ class CandidateAttentionWithMemory(_Attention):
 class _Head(OpRun):
     op_domain = DOMAIN
 
-    def _run(self, *inputs: np.ndarray, **attributes: Any) -> Any:
+    def _run(self, *inputs: np.ndarray, width: Any, views: Any, **rest: Any) -> Any:
         state = inputs[0]
-        names = ("width", "views", "epsilon", "temperature", "calibration_bias", "evidence_size")
-        asked = HeadSizes.of(_NAMES[state.dtype], *given(attributes, *names))
+        fractions = (float(rest[name][0]) for name in ("epsilon", "temperature", "calibration_bias"))
+        evidence_size = rest["evidence_size"][0] if rest.get("evidence_size") else 0
+        asked = HeadSizes(_NAMES[state.dtype], width[0], views[0], *fractions, evidence_size)
         form = head_form(asked, CAPABILITY)
         candidates = state.shape[1] // asked.views
         out = torch.full((len(state), candidates), torch.nan)

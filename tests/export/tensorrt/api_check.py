@@ -214,6 +214,13 @@ class Checker(ast.NodeVisitor):
                 else:
                     self.attribute(target)
 
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        self.visit(node.annotation)
+        if node.value is not None:
+            self.visit(node.value)
+        if isinstance(node.target, ast.Name):
+            self.scopes[-1][node.target.id] = self.declared(node.annotation)
+
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         for decorator in node.decorator_list:
             self.visit(decorator)

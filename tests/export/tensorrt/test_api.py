@@ -79,6 +79,7 @@ def test_every_name_method_and_argument_exists(run: Callable[..., Any]) -> None:
         "tensorrt.IExecutionContext.execute_async_v3()",
         "tensorrt.plugin.from_shape_expr()",
         "_tensor.KernelLaunchParams.shared_mem",
+        "_tensor.TensorDesc.shape_expr",
         "cuda.bindings.runtime.cudaStreamBeginCapture()",
     }
 
@@ -95,7 +96,8 @@ MISSPELT = {
     "a method of an engine": ("tensorrt_passes.py", ".get_tensor_dtype(", ".tensor_dtype(", "ICudaEngine.tensor_dtype"),
     "a method that TensorRT calls": ("progress.py", "def phase_finish(", "def phase_end(", "no phase_end to override"),
     "an argument of such a method": ("progress.py", "parent_phase:", "parent:", "phase_start takes"),
-    "a launch parameter": ("scoring_head.py", "parameters.grid_y", "parameters.grid_yy", "KernelLaunchParams.grid_yy"),
+    "a launch parameter": ("declaration.py", "parameters.grid_y", "parameters.grid_yy", "KernelLaunchParams.grid_yy"),
+    "a property of an input": ("scoring_head.py", "state.dtype.name", "state.data_type.name", "TensorDesc.data_type"),
     "a plugin function": ("candidate_attention.py", "trtp.cdiv(", "trtp.ceil_div(", "plugin.ceil_div"),
     "a CUDA function": ("cuda_host.py", "cudart.cudaGraphLaunch(", "cudart.cudaLaunchGraph(", "cudaLaunchGraph"),
     "a CUDA argument": ("cuda_host.py", "cudaGraphInstantiate(graph, 0)", "cudaGraphInstantiate(graph)", "takes"),

@@ -42,7 +42,7 @@ capability = int(sys.argv[1])
 forms = {
     "attention": attention_form(AttentionSizes("HALF", 384, 12, True, 0), capability),
     "memory": attention_form(AttentionSizes("BF16", 384, 12, False, 51), capability),
-    "head": head_form(HeadSizes("FLOAT", 384, 1, 56, 1e-12, 1.2, -0.1), capability),
+    "head": head_form(HeadSizes("FLOAT", 384, 1, 1e-12, 1.2, -0.1, 56), capability),
 }
 found = {}
 for name, form in forms.items():
@@ -85,7 +85,7 @@ def test_fractions_at_run_time_are_refused() -> None:
 
 
 def test_numbers_of_the_calibration_are_compiled_in() -> None:
-    form = head_form(HeadSizes("FLOAT", 96, 2, 13, 1e-12, 1.25, -0.5), 90)
+    form = head_form(HeadSizes("FLOAT", 96, 2, 1e-12, 1.25, -0.5, 13), 90)
     assert (form.fixed["temperature"], form.fixed["calibration_bias"], form.fixed["EVIDENCE"]) == (1.25, -0.5, 13)
     assert [kind for kind in form.arguments.values() if not kind.startswith("*")] == ["i32"]
 

@@ -58,7 +58,7 @@ def plugins_sha256() -> str:
     try:
         import triton
 
-        from modelsat_engine.export.tensorrt.plugins import candidate_attention, ptx, scoring_head
+        from modelsat_engine.export.tensorrt.plugins import candidate_attention, declaration, ptx, scoring_head
         from modelsat_engine.kernels import compilation, normalization, specialization
         from modelsat_engine.kernels.candidate_attention import launch as attention_launch
         from modelsat_engine.kernels.candidate_attention import triton as attention_kernel
@@ -68,7 +68,7 @@ def plugins_sha256() -> str:
     except ImportError as error:
         raise MissingExtraError("building our kernels into an engine", "gpu") from error
     modules = (
-        *(candidate_attention, scoring_head, ptx, compilation, normalization, specialization),
+        *(candidate_attention, scoring_head, declaration, ptx, compilation, normalization, specialization),
         *(attention_launch, attention_kernel, head_launch, head_kernel),
     )
     digest = hashlib.sha256(triton.__version__.encode())

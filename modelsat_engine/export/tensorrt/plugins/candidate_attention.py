@@ -1,17 +1,18 @@
-"""Candidate attention as a plugin.
+"""Candidate attention as a plugin."""
 
-TensorRT reads the annotations of these functions as they stand, so this module has no ``from __future__ import``.
-"""
+from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
-from modelsat_engine.export.tensorrt.plugin_graph import ATTENTION, ATTENTION_WITH_MEMORY, DOMAIN
-from modelsat_engine.export.tensorrt.plugins.ptx import DTYPES, Whole, compile_plugin
+from modelsat_engine.export.tensorrt.plugin_graph import ATTENTION, ATTENTION_WITH_MEMORY
+from modelsat_engine.export.tensorrt.plugins.ptx import DTYPES, compile_plugin
 from modelsat_engine.kernels.candidate_attention.launch import CandidateAttentionShape
 from modelsat_engine.kernels.configs import nearest_target
 from modelsat_engine.kernels.specialization import Specialization
+
+_OWN, _MEMORY = ("query", "own_key", "own_value"), ("memory_key", "memory_value")
+_PREFIX = ("prefix_key", "prefix_value", "bounds")
 
 
 @dataclass(frozen=True)
@@ -28,13 +29,7 @@ class AttentionSizes:
     width: int
     heads: int
     same_query: bool
-    memory_rows: int
-
-    @classmethod
-    def of(cls, dtype: str, *numbers: Whole) -> "AttentionSizes":
-        """From the node's attributes: width, heads, same_query and, with memory, memory_rows."""
-        width, heads, same_query, *memory_rows = (int(number[0]) for number in numbers)
-        return cls(dtype, width, heads, bool(same_query), *(memory_rows or [0]))
+    memory_rows: int = 0
 
 
 def attention_form(sizes: AttentionSizes, capability: int) -> Specialization:
@@ -67,92 +62,32 @@ def attention_form(sizes: AttentionSizes, capability: int) -> Specialization:
     return chosen.with_constants(chunks=1, scale_log2=math.log2(math.e) / math.sqrt(head_width))
 
 
-#: Entry, PTX, launch parameters, integers.
-_Kernel = tuple[str, str, Any, Any]
-
-
 def register(capability: int) -> None:
     """Register both forms, with and without memory, for a GPU."""
     import tensorrt.plugin as trtp
 
-    def output(query: trtp.TensorDesc, prefix_key: trtp.TensorDesc, width: Whole) -> trtp.TensorDesc:
-        return trtp.from_shape_expr((prefix_key.shape_expr[0], query.shape_expr[1], int(width[0])), query.dtype)
+    from modelsat_engine.export.tensorrt.plugins.declaration import Launch, Numbers, Tensors, Whole, declare
 
-    def launch(sizes: AttentionSizes, query: trtp.TensorDesc, prefix_key: trtp.TensorDesc) -> _Kernel:
-        form = attention_form(sizes, capability)
-        kernel = compile_plugin(form, capability)
-        parameters = trtp.KernelLaunchParams()
-        parameters.grid_x = trtp.cdiv(query.shape_expr[1], form.constants["BLOCK_ROWS"])
-        parameters.grid_y = prefix_key.shape_expr[0] * sizes.heads
-        parameters.block_x = kernel.threads
-        parameters.shared_mem = kernel.shared_bytes
-        integers = trtp.SymIntExprs(1)
-        integers[0] = trtp.SymInt32(query.shape_expr[1])
-        return kernel.entry, kernel.ptx, parameters, integers
+    def output(inputs: Tensors, numbers: Numbers) -> trtp.TensorDesc:
+        query: trtp.TensorDesc = inputs["query"]
+        prefix: trtp.TensorDesc = inputs["prefix_key"]
+        shape = (prefix.shape_expr[0], query.shape_expr[1], int(numbers["width"]))
+        return trtp.from_shape_expr(shape, query.dtype)
 
-    @trtp.register(f"{DOMAIN}::{ATTENTION}")
-    def describe(
-        query: trtp.TensorDesc,
-        own_key: trtp.TensorDesc,
-        own_value: trtp.TensorDesc,
-        prefix_key: trtp.TensorDesc,
-        prefix_value: trtp.TensorDesc,
-        bounds: trtp.TensorDesc,
-        width: Whole,
-        heads: Whole,
-        same_query: Whole,
-    ) -> trtp.TensorDesc:
-        return output(query, prefix_key, width)
+    def launch(inputs: Tensors, numbers: Numbers) -> Launch:
+        query: trtp.TensorDesc = inputs["query"]
+        prefix: trtp.TensorDesc = inputs["prefix_key"]
+        sizes = AttentionSizes(
+            query.dtype.name,
+            int(numbers["width"]),
+            int(numbers["heads"]),
+            bool(numbers["same_query"]),
+            int(numbers.get("memory_rows", 0)),
+        )
+        form, candidates = attention_form(sizes, capability), query.shape_expr[1]
+        blocks = trtp.cdiv(candidates, form.constants["BLOCK_ROWS"])
+        return Launch(compile_plugin(form, capability), blocks, prefix.shape_expr[0] * sizes.heads, candidates)
 
-    @trtp.aot_impl(f"{DOMAIN}::{ATTENTION}")
-    def implement(
-        query: trtp.TensorDesc,
-        own_key: trtp.TensorDesc,
-        own_value: trtp.TensorDesc,
-        prefix_key: trtp.TensorDesc,
-        prefix_value: trtp.TensorDesc,
-        bounds: trtp.TensorDesc,
-        width: Whole,
-        heads: Whole,
-        same_query: Whole,
-        outputs: tuple[trtp.TensorDesc],
-        tactic: int,
-    ) -> tuple[str, str, trtp.KernelLaunchParams, trtp.SymIntExprs]:
-        return launch(AttentionSizes.of(query.dtype.name, width, heads, same_query), query, prefix_key)
-
-    @trtp.register(f"{DOMAIN}::{ATTENTION_WITH_MEMORY}")
-    def describe_with_memory(
-        query: trtp.TensorDesc,
-        own_key: trtp.TensorDesc,
-        own_value: trtp.TensorDesc,
-        memory_key: trtp.TensorDesc,
-        memory_value: trtp.TensorDesc,
-        prefix_key: trtp.TensorDesc,
-        prefix_value: trtp.TensorDesc,
-        bounds: trtp.TensorDesc,
-        width: Whole,
-        heads: Whole,
-        same_query: Whole,
-        memory_rows: Whole,
-    ) -> trtp.TensorDesc:
-        return output(query, prefix_key, width)
-
-    @trtp.aot_impl(f"{DOMAIN}::{ATTENTION_WITH_MEMORY}")
-    def implement_with_memory(
-        query: trtp.TensorDesc,
-        own_key: trtp.TensorDesc,
-        own_value: trtp.TensorDesc,
-        memory_key: trtp.TensorDesc,
-        memory_value: trtp.TensorDesc,
-        prefix_key: trtp.TensorDesc,
-        prefix_value: trtp.TensorDesc,
-        bounds: trtp.TensorDesc,
-        width: Whole,
-        heads: Whole,
-        same_query: Whole,
-        memory_rows: Whole,
-        outputs: tuple[trtp.TensorDesc],
-        tactic: int,
-    ) -> tuple[str, str, trtp.KernelLaunchParams, trtp.SymIntExprs]:
-        sizes = AttentionSizes.of(query.dtype.name, width, heads, same_query, memory_rows)
-        return launch(sizes, query, prefix_key)
+    numbers = {"width": Whole, "heads": Whole, "same_query": Whole}
+    declare(ATTENTION, (*_OWN, *_PREFIX), numbers, output, launch)
+    declare(ATTENTION_WITH_MEMORY, (*_OWN, *_MEMORY, *_PREFIX), {**numbers, "memory_rows": Whole}, output, launch)

@@ -5,17 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from modelsat_engine.errors import KernelError
 from modelsat_engine.kernels.compilation import compile_specialization
 from modelsat_engine.kernels.specialization import Specialization
 
-#: A plugin's attribute: an array of one number, see `plugin_graph`.
-Whole = npt.NDArray[np.int32]
-Fraction = npt.NDArray[np.float32]
 #: Dynamic shared memory of a launch that does not ask the driver for more.
 SHARED_LIMIT_BYTES = 48 * 1024
 # What a driver compiles depends on its age: the oldest version that knows the GPU, CUDA 12.0 for 8.0

@@ -1,16 +1,17 @@
-"""The scoring head as a plugin: last norm, two head rows, evidence, calibration, mean over views.
+"""The scoring head as a plugin: last norm, two head rows, evidence, calibration, mean over views."""
 
-TensorRT reads the annotations of these functions as they stand, so this module has no ``from __future__ import``.
-"""
+from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from modelsat_engine.export.tensorrt.plugin_graph import DOMAIN, HEAD, HEAD_WITH_EVIDENCE
-from modelsat_engine.export.tensorrt.plugins.ptx import DTYPES, Fraction, Whole, compile_plugin
+from modelsat_engine.export.tensorrt.plugin_graph import HEAD, HEAD_WITH_EVIDENCE
+from modelsat_engine.export.tensorrt.plugins.ptx import DTYPES, compile_plugin
 from modelsat_engine.kernels.configs import nearest_target
 from modelsat_engine.kernels.scoring_head.launch import ScoringHeadShape
 from modelsat_engine.kernels.specialization import Specialization
+
+_HEAD = ("state", "norm_weight", "norm_bias", "rows", "row_bias")
+_EVIDENCE = ("relevance", "evidence")
 
 
 @dataclass(frozen=True)
@@ -26,24 +27,10 @@ class HeadSizes:
     dtype: str
     width: int
     views: int
-    evidence_size: int
     epsilon: float
     temperature: float
     calibration_bias: float
-
-    @classmethod
-    def of(cls, dtype: str, *numbers: Whole | Fraction) -> "HeadSizes":
-        """From the node's attributes: width, views, epsilon, temperature, calibration_bias and evidence_size if any."""
-        width, views, epsilon, temperature, calibration_bias, *evidence_size = (number[0] for number in numbers)
-        return cls(
-            dtype,
-            int(width),
-            int(views),
-            int(evidence_size[0]) if evidence_size else 0,
-            float(epsilon),
-            float(temperature),
-            float(calibration_bias),
-        )
+    evidence_size: int = 0
 
 
 def head_form(sizes: HeadSizes, capability: int) -> Specialization:
@@ -72,97 +59,38 @@ def head_form(sizes: HeadSizes, capability: int) -> Specialization:
     )
 
 
-#: Entry, PTX, launch parameters, integers.
-_Kernel = tuple[str, str, Any, Any]
-
-
 def register(capability: int) -> None:
     """Register both forms, with and without evidence, for a GPU."""
     import tensorrt
     import tensorrt.plugin as trtp
 
-    def launch(sizes: HeadSizes, state: trtp.TensorDesc, candidates: trtp.ShapeExpr) -> _Kernel:
-        form = head_form(sizes, capability)
-        kernel = compile_plugin(form, capability)
-        parameters = trtp.KernelLaunchParams()
-        parameters.grid_x = trtp.cdiv(candidates, form.constants["BLOCK_CANDIDATES"])
-        parameters.grid_y = state.shape_expr[0]
-        parameters.block_x = kernel.threads
-        parameters.shared_mem = kernel.shared_bytes
-        integers = trtp.SymIntExprs(1)
-        integers[0] = trtp.SymInt32(candidates)
-        return kernel.entry, kernel.ptx, parameters, integers
+    from modelsat_engine.export.tensorrt.plugins.declaration import Fraction, Launch, Numbers, Tensors, Whole, declare
 
-    @trtp.register(f"{DOMAIN}::{HEAD}")
-    def describe(
-        state: trtp.TensorDesc,
-        norm_weight: trtp.TensorDesc,
-        norm_bias: trtp.TensorDesc,
-        rows: trtp.TensorDesc,
-        row_bias: trtp.TensorDesc,
-        width: Whole,
-        views: Whole,
-        epsilon: Fraction,
-        temperature: Fraction,
-        calibration_bias: Fraction,
-    ) -> trtp.TensorDesc:
-        shape = (state.shape_expr[0], state.shape_expr[1] // int(views[0]))
+    def candidates(inputs: Tensors, numbers: Numbers) -> trtp.ShapeExpr:
+        state: trtp.TensorDesc = inputs["state"]
+        return state.shape_expr[1] // int(numbers["views"])
+
+    def output(inputs: Tensors, numbers: Numbers) -> trtp.TensorDesc:
+        state: trtp.TensorDesc = inputs["state"]
+        shape = (state.shape_expr[0], candidates(inputs, numbers))
         return trtp.from_shape_expr(shape, tensorrt.DataType.FLOAT)
 
-    @trtp.aot_impl(f"{DOMAIN}::{HEAD}")
-    def implement(
-        state: trtp.TensorDesc,
-        norm_weight: trtp.TensorDesc,
-        norm_bias: trtp.TensorDesc,
-        rows: trtp.TensorDesc,
-        row_bias: trtp.TensorDesc,
-        width: Whole,
-        views: Whole,
-        epsilon: Fraction,
-        temperature: Fraction,
-        calibration_bias: Fraction,
-        outputs: tuple[trtp.TensorDesc],
-        tactic: int,
-    ) -> tuple[str, str, trtp.KernelLaunchParams, trtp.SymIntExprs]:
-        sizes = HeadSizes.of(state.dtype.name, width, views, epsilon, temperature, calibration_bias)
-        return launch(sizes, state, state.shape_expr[1] // sizes.views)
+    def launch(inputs: Tensors, numbers: Numbers) -> Launch:
+        state: trtp.TensorDesc = inputs["state"]
+        sizes = HeadSizes(
+            dtype=state.dtype.name,
+            width=int(numbers["width"]),
+            views=int(numbers["views"]),
+            epsilon=numbers["epsilon"],
+            temperature=numbers["temperature"],
+            calibration_bias=numbers["calibration_bias"],
+            evidence_size=int(numbers.get("evidence_size", 0)),
+        )
+        form, zoo = head_form(sizes, capability), candidates(inputs, numbers)
+        blocks = trtp.cdiv(zoo, form.constants["BLOCK_CANDIDATES"])
+        return Launch(compile_plugin(form, capability), blocks, state.shape_expr[0], zoo)
 
-    @trtp.register(f"{DOMAIN}::{HEAD_WITH_EVIDENCE}")
-    def describe_with_evidence(
-        state: trtp.TensorDesc,
-        norm_weight: trtp.TensorDesc,
-        norm_bias: trtp.TensorDesc,
-        rows: trtp.TensorDesc,
-        row_bias: trtp.TensorDesc,
-        relevance: trtp.TensorDesc,
-        evidence: trtp.TensorDesc,
-        width: Whole,
-        views: Whole,
-        epsilon: Fraction,
-        temperature: Fraction,
-        calibration_bias: Fraction,
-        evidence_size: Whole,
-    ) -> trtp.TensorDesc:
-        shape = (state.shape_expr[0], evidence.shape_expr[0])
-        return trtp.from_shape_expr(shape, tensorrt.DataType.FLOAT)
-
-    @trtp.aot_impl(f"{DOMAIN}::{HEAD_WITH_EVIDENCE}")
-    def implement_with_evidence(
-        state: trtp.TensorDesc,
-        norm_weight: trtp.TensorDesc,
-        norm_bias: trtp.TensorDesc,
-        rows: trtp.TensorDesc,
-        row_bias: trtp.TensorDesc,
-        relevance: trtp.TensorDesc,
-        evidence: trtp.TensorDesc,
-        width: Whole,
-        views: Whole,
-        epsilon: Fraction,
-        temperature: Fraction,
-        calibration_bias: Fraction,
-        evidence_size: Whole,
-        outputs: tuple[trtp.TensorDesc],
-        tactic: int,
-    ) -> tuple[str, str, trtp.KernelLaunchParams, trtp.SymIntExprs]:
-        sizes = HeadSizes.of(state.dtype.name, width, views, epsilon, temperature, calibration_bias, evidence_size)
-        return launch(sizes, state, evidence.shape_expr[0])
+    whole, fractions = dict.fromkeys(("width", "views"), Whole), ("epsilon", "temperature", "calibration_bias")
+    numbers = {**whole, **dict.fromkeys(fractions, Fraction)}
+    declare(HEAD, _HEAD, numbers, output, launch)
+    declare(HEAD_WITH_EVIDENCE, (*_HEAD, *_EVIDENCE), {**numbers, "evidence_size": Whole}, output, launch)
