@@ -54,6 +54,7 @@ def build_plan(
 
     Raises:
         ExecutorError: TensorRT refuses the graph or fails; the message holds its first own error.
+        KeyboardInterrupt: the user interrupted the build.
     """
     import tensorrt
 
@@ -70,7 +71,8 @@ def build_plan(
         raise ExecutorError(f"TensorRT cannot read the graph: {first}")
 
     config = builder.create_builder_config()
-    config.progress_monitor = progress_monitor(bar)
+    monitor = progress_monitor(bar)
+    config.progress_monitor = monitor
     if options.version_compatible:
         config.set_flag(tensorrt.BuilderFlag.VERSION_COMPATIBLE)
     if options.refittable:
@@ -82,6 +84,8 @@ def build_plan(
     _use_timings(config, timings)
 
     plan = builder.build_serialized_network(network, config)
+    if monitor.interrupted:
+        raise KeyboardInterrupt
     if plan is None:
         raise ExecutorError(f"TensorRT cannot build the engine: {logger.first_error}")
     measured = config.get_timing_cache()

@@ -11,13 +11,14 @@ def progress_monitor(bar: ProgressBar) -> Any:
     """A ``tensorrt.IProgressMonitor`` that moves a bar by the outermost phase and names the innermost one.
 
     Phases lie inside each other: building an engine is one, timing one layer another. An interrupt of the user ends
-    the build at its next step.
+    the build at its next step, and is kept in the attribute `interrupted`, since TensorRT passes no exception on.
     """
     import tensorrt
 
     class Monitor(tensorrt.IProgressMonitor):  # type: ignore[misc]  # the library has no types
         def __init__(self) -> None:
             tensorrt.IProgressMonitor.__init__(self)
+            self.interrupted = False
             self._steps: dict[str, int] = {}  # of the open phases, the outermost first
             self._fractions: dict[str, float] = {}  # of each that is done
 
@@ -29,11 +30,8 @@ def progress_monitor(bar: ProgressBar) -> Any:
         def step_complete(self, phase_name: str, step: int) -> bool:
             if phase_name in self._steps:
                 self._fractions[phase_name] = step / self._steps[phase_name]
-            try:
-                self._show()
-            except KeyboardInterrupt:
-                return False
-            return True
+            self._show()
+            return not self.interrupted
 
         def phase_finish(self, phase_name: str) -> None:
             self._steps.pop(phase_name, None)
@@ -45,6 +43,9 @@ def progress_monitor(bar: ProgressBar) -> Any:
             for name, steps in self._steps.items():
                 fraction += share * self._fractions.get(name, 0.0)
                 share /= steps
-            bar.update(min(1.0, fraction), next(reversed(self._steps), ""))
+            try:
+                bar.update(min(1.0, fraction), next(reversed(self._steps), ""))
+            except KeyboardInterrupt:
+                self.interrupted = True
 
     return Monitor()

@@ -137,3 +137,18 @@ def test_plugins_get_through_the_python_layer_of_tensorrt(run: Callable[..., Any
         values = len(plugin["formats"]) + len(plugin["scalars"])
         assert len(re.findall(r"\.param \.\w+ (?:\.ptr [^,)]*)?\w+_param_\d+", plugin["ptx"])) == values, name
         assert {layout for _, layout in plugin["formats"]} == {"LINEAR"}
+
+
+def test_progress_moves_on_and_messages_are_kept_for_errors(run: Callable[..., Any]) -> None:
+    report = run("callbacks")
+    assert report["shown"][:5] == [
+        [0.0, "build"],
+        [0.25, "build"],
+        [0.25, "timing"],
+        [0.375, "timing"],  # half of the second of four steps
+        [0.25, "build"],
+    ]
+    assert report["shown"][5] == [1.0, "build"]
+    assert report["answers"] == [True, True, True, False, False]
+    assert report["interrupted"]
+    assert report["said"] == ["it gives no reason", "first reason"]
