@@ -68,7 +68,11 @@ def merge_layers(graph: Graph) -> None:
             helper.make_node("Add", [product, bias], [total]),
             # its name says whose bias each output has: TensorRT's plugins are put in by that
             helper.make_node(
-                "Split", [total, sizes], [add.output[0] for add, _ in adds], " ".join(bias for _, bias in adds), axis=-1
+                "Split",
+                [total, sizes],
+                [add.output[0] for add, _ in adds],
+                f"{' '.join(bias for _, bias in adds)} of {value}",
+                axis=-1,
             ),
         ]
     graph.nodes = [new for node in graph.nodes for new in merged.get(id(node), [] if id(node) in gone else [node])]

@@ -99,7 +99,7 @@ class _Surgery:
         weight = f"trunk.layers.{layer}.{part}.bias"
         found = [node.output[0] for node in self._bearing(weight)]
         merged = [node for node in self.graph.node if node.op_type == "Split"]  # see `qdq.merge_layers`
-        named = [(node.name.split(), node.output) for node in merged]
+        named = [(node.name.partition(" of ")[0].split(), node.output) for node in merged]
         found += [outputs[names.index(weight)] for names, outputs in named if weight in names]
         found = [str(name) for name in found if (name in self.candidates_side) == of_candidates]
         if len(found) != 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+from pathlib import Path
 
 from modelsat_engine.errors import KernelError, MissingExtraError
 
@@ -58,7 +59,6 @@ def plugins_sha256() -> str:
     try:
         import triton
 
-        from modelsat_engine.export.tensorrt.plugins import candidate_attention, declaration, ptx, scoring_head
         from modelsat_engine.kernels import compilation, normalization, specialization
         from modelsat_engine.kernels.candidate_attention import launch as attention_launch
         from modelsat_engine.kernels.candidate_attention import triton as attention_kernel
@@ -68,11 +68,13 @@ def plugins_sha256() -> str:
     except ImportError as error:
         raise MissingExtraError("building our kernels into an engine", "gpu") from error
     modules = (
-        *(candidate_attention, scoring_head, declaration, ptx, compilation, normalization, specialization),
+        *(compilation, normalization, specialization),
         *(attention_launch, attention_kernel, head_launch, head_kernel),
     )
+    ours = sorted(Path(__file__).parent.glob("*.py"))
     digest = hashlib.sha256(triton.__version__.encode())
-    digest.update(TABLE_FILE.read_bytes())
+    for path in (TABLE_FILE, *ours):
+        digest.update(path.read_bytes())
     for module in modules:
         digest.update(inspect.getsource(module).encode())
     return digest.hexdigest()
