@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
 import subprocess
 import sys
+import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,7 @@ from onnx.reference import ReferenceEvaluator
 from safetensors.numpy import load_file
 
 from modelsat_engine.errors import BundleError, DataError, OptionError
+from modelsat_engine.export import precision as precision_module
 from modelsat_engine.export.bundle import Bundle
 from modelsat_engine.export.graph import Graph
 from modelsat_engine.export.low_precision import lower, rounded_to
@@ -257,11 +261,29 @@ def test_a_weight_beyond_fp16_is_refused_by_name(shared: Bundle) -> None:
     lower(Graph(model), TensorProto.BFLOAT16)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_cannot_be_written_is_known_before_the_work(shared: Bundle, tmp_path: Path) -> None:
-    (tmp_path / "locked").mkdir(mode=0o555)
-    with pytest.raises(DataError, match=r"cannot write .*router\.onnx: Permission denied"):
-        export_onnx(shared, tmp_path / "locked" / "router.onnx")
+@contextlib.contextmanager
+def without_privileges() -> Iterator[None]:
+    """Root may write anywhere; nobody may not."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_a_read_only_folder_is_known_before_the_work(shared: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_late(*_: object) -> None:
+        raise AssertionError("the work began")
+
+    monkeypatch.setattr(precision_module, "router_model", too_late)
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o555)
+        with without_privileges(), pytest.raises(DataError, match=r"cannot write .*router\.onnx: Permission denied"):
+            export_onnx(shared, Path(folder) / "router.onnx")
+        assert os.listdir(folder) == []
 
 
 def test_a_missing_folder_is_one_error(shared: Bundle, tmp_path: Path) -> None:
