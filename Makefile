@@ -23,7 +23,7 @@ CPP_BENCHMARKS := $(CPP_BUILD)/default/modelsat_benchmarks
 CMAKE_PATH = PATH="$(CURDIR)/$(BIN):$$PATH"
 
 NATIVE_SOURCES := $(wildcard csrc/include/modelsat/*.h csrc/src/* csrc/cpu/* csrc/bindings/*)
-CPP_FILES = $(shell find csrc -path '$(CPP_BUILD)*' -prune -o \( -name '*.h' -o -name '*.cc' \) -print)
+CPP_FILES = $(shell find csrc docs/examples -path '$(CPP_BUILD)*' -prune -o \( -name '*.h' -o -name '*.cc' \) -print)
 BENCHMARKS := $(wildcard benchmarks/[a-z]*.py)
 
 .PHONY: help
@@ -168,6 +168,21 @@ gpu-check: ## Test and measure on this machine's NVIDIA GPU, with the PyTorch th
 	  else tail -n 20 $(OUT)/sanitizer.txt; failed=1; fi; fi; \
 	$(PYTHON) benchmarks/gpu.py --json $(OUT)/gpu.json 2>&1 | tee $(OUT)/gpu.txt || failed=1; \
 	echo "report: $(OUT)"; exit $$failed
+
+# Where tensorrt-check leaves its report
+TENSORRT_OUT ?= build/tensorrt-check
+
+.PHONY: tensorrt-check
+tensorrt-check: ## Build, test and time TensorRT engines on this machine's NVIDIA GPU, with the TensorRT that PYTHON has
+	@for package in tensorrt cuda.bindings onnx torch triton pytest; do $(PYTHON) -c "import $$package" || \
+	  { echo "error: $(PYTHON) has no $$package; name another with: make tensorrt-check PYTHON=/path/to/python3"; exit 1; }; done
+	@mkdir -p $(TENSORRT_OUT)
+	$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation --no-index --editable .
+	@$(PYTHON) -c "from modelsat_engine.runtime.executors import tensorrt_device as t; r = t.unavailable_reason(); exit(r and f'error: {r}')"
+	@failed=0; \
+	$(PYTHON) -m pytest tests/gpu/test_tensorrt.py $(PYTEST_ARGS) 2>&1 | tee $(TENSORRT_OUT)/tests.txt || failed=1; \
+	$(PYTHON) benchmarks/tensorrt_engines.py --json $(TENSORRT_OUT)/engines.json 2>&1 | tee $(TENSORRT_OUT)/engines.txt || failed=1; \
+	echo "report: $(TENSORRT_OUT)"; exit $$failed
 
 .PHONY: kernels tune
 kernels: $(VENV)/.dev ## Compile every GPU kernel for sm_80, sm_90 and sm_100, without a GPU

@@ -42,7 +42,7 @@ class CompiledForm:
     entry: str
     parameters: dict[str, str]
     hidden_parameters: int
-    constants: dict[str, int | bool | None]
+    constants: dict[str, int | float | bool | None]
     num_warps: int
     shared_bytes: int
     registers: int
@@ -79,26 +79,38 @@ def compile_form(form: Form, target: str) -> CompiledForm:
         KernelError: Triton or its assembler refused, or a launch would need more than arguments; the message names the
             form.
     """
+    chosen = form.shape.specialize(target)
+    return _describe(form, target, chosen, compile_specialization(chosen, int(target.removeprefix("sm_")), form.name))
+
+
+def compile_specialization(chosen: Specialization, capability: int, name: str, ptx_version: int | None = None) -> Any:
+    """What Triton makes of a kernel with its constants: `asm` with PTX and cubin, `metadata`.
+
+    Args:
+        capability: of the GPU, ten times the major number plus the minor one.
+        name: for messages.
+        ptx_version: of the PTX, 86 for 8.6, where a driver may have to read it; None for the newest that Triton knows.
+
+    Raises:
+        KernelError: Triton or its assembler refused.
+    """
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    chosen = form.shape.specialize(target)
     names = chosen.function.arg_names
     aligned = {
-        (names.index(name),): [["tt.divisibility", _ALIGNMENT_BYTES]]
-        for name, kind in chosen.arguments.items()
+        (names.index(argument),): [["tt.divisibility", _ALIGNMENT_BYTES]]
+        for argument, kind in chosen.arguments.items()
         if kind.startswith("*")
     }
     source = ASTSource(chosen.function, chosen.signature, chosen.fixed, aligned)
     try:
-        compiled = triton.compile(
-            source, target=GPUTarget("cuda", int(target.removeprefix("sm_")), 32), options=chosen.options
-        )
+        options = {**chosen.options, **({} if ptx_version is None else {"ptx_version": ptx_version})}
+        return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
     except Exception as error:  # the compiler raises what its passes raise: no base class of its own
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
-        raise KernelError(f"{form.name} does not compile for {target}: {reason}") from error
-    return _describe(form, target, chosen, compiled)
+        raise KernelError(f"{name} does not compile for sm_{capability}: {reason}") from error
 
 
 def _describe(form: Form, target: str, chosen: Specialization, compiled: Any) -> CompiledForm:
@@ -113,7 +125,7 @@ def _describe(form: Form, target: str, chosen: Specialization, compiled: Any) ->
         target=target,
         entry=compiled.metadata.name,
         parameters=passed,
-        hidden_parameters=_entry_parameters(compiled.asm["ptx"]) - len(passed),
+        hidden_parameters=entry_parameters(compiled.asm["ptx"]) - len(passed),
         constants=chosen.fixed,
         num_warps=chosen.num_warps,
         shared_bytes=compiled.metadata.shared,
@@ -148,7 +160,7 @@ def resource_usage(cubin: bytes) -> tuple[int, int]:
     return int(found[1]), int(found[2]) + int(found[3])
 
 
-def _entry_parameters(ptx: str) -> int:
+def entry_parameters(ptx: str) -> int:
     """Parameters of the one entry function of a PTX text."""
     head = ptx.split(".entry", 1)[1].split("{", 1)[0]
     return len(re.findall(r"\.param", head))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -35,7 +35,7 @@ class Specialization:
     kernel: str
     function: Any
     arguments: Mapping[str, str]
-    constants: Mapping[str, int | bool]
+    constants: Mapping[str, int | float | bool]
     num_warps: int
     num_stages: int
     sizes: str
@@ -51,13 +51,18 @@ class Specialization:
         given = {name: arguments[name] for name in self.arguments}
         self.function[grid](**given, **self.fixed, **self.options)
 
+    def with_constants(self, **values: int | float) -> Specialization:
+        """The same form with some run-time arguments compiled in."""
+        arguments = {name: kind for name, kind in self.arguments.items() if name not in values}
+        return replace(self, arguments=arguments, constants={**self.constants, **values})
+
     @property
     def options(self) -> dict[str, int | bool]:
         """How Triton compiles it; products and sums may be fused, as Triton's own default was until 3.9."""
         return {"num_warps": self.num_warps, "num_stages": self.num_stages, "enable_fp_fusion": True}
 
     @property
-    def fixed(self) -> dict[str, int | bool | None]:
+    def fixed(self) -> dict[str, int | float | bool | None]:
         """Every argument that is compiled in: the constants, and None for each pointer that is not read."""
         names = [name for name in self.function.arg_names if name not in self.arguments]
         return {name: self.constants.get(name) for name in names}

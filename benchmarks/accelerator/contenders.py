@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from latency.contenders import network_of, padded_feeds
+from latency.contenders import padded_feeds
 from safetensors.torch import load_file
 
 from accelerator.timing import Call, graph_of
 from modelsat_engine.export.bundle import Bundle
+from modelsat_engine.export.network import network_of
 from modelsat_engine.kernels.scoring_head.reference import scoring_head_reference
 from modelsat_engine.model.capability import mean_pool
 from modelsat_engine.model.config import NetworkConfig

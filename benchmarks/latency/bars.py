@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from latency.contenders import NATIVE, ONNXRUNTIME_FP32, Call, Contender, network_of, padded_feeds
+from latency.contenders import NATIVE, ONNXRUNTIME_FP32, Call, Contender, padded_feeds
 from latency.material import Material
 from latency.pairing import summarise, take_turns
 from modelsat_engine import Engine
@@ -73,6 +73,7 @@ def _torch_loop(bundle: Bundle, prompt: np.ndarray, each: list[EncodedCandidates
     """The uncut layout from the first layer on, a forward for each candidate; without memory and relevance head."""
     import torch
 
+    from modelsat_engine.export.network import network_of
     from modelsat_engine.model.network import ConnectedZoo
 
     network = network_of(bundle, layout="capability_first", inject_at=0, relevance_hidden=0)

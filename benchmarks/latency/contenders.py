@@ -121,6 +121,8 @@ class Torch:
     def __init__(self, bundle: Bundle, threads: int) -> None:
         import torch
 
+        from modelsat_engine.export.network import network_of
+
         torch.set_num_threads(threads)
         self._network = network_of(bundle)
 
@@ -135,27 +137,6 @@ class Torch:
             return probability
 
         return call
-
-
-def network_of(bundle: Bundle, **config: Any) -> Any:
-    """The bundle's network in PyTorch with float32 weights; ``config`` replaces fields of its configuration."""
-    from safetensors.torch import load_file
-
-    from modelsat_engine.model.config import NetworkConfig
-    from modelsat_engine.model.network import ModelSatNetwork
-
-    stored = load_file(bundle.file("weights.safetensors"))
-    state = {
-        name: tensor.float() * stored[f"{name}_scale"][:, None] if f"{name}_scale" in stored else tensor
-        for name, tensor in stored.items()
-        if not name.endswith("weight_scale")
-    }
-    network = ModelSatNetwork(replace(NetworkConfig.from_json(dict(bundle.config)), **config))
-    if network.relevance is None:  # what `config` left out
-        head = ("relevance.", "capability.note_evidence.")
-        state = {name: tensor for name, tensor in state.items() if not name.startswith(head)}
-    network.load_state_dict(state)
-    return network.eval().requires_grad_(False)
 
 
 def padded_feeds(instructions: list[np.ndarray], candidates: EncodedCandidates) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ import numpy as np
 from latency.contenders import Contender
 from modelsat_engine.aptitude.building import profiles_from_outcomes
 from modelsat_engine.errors import DataError
-from modelsat_engine.evaluation.metrics import pooled_auc
+from modelsat_engine.evaluation.metrics import expected_calibration_error, pooled_auc
 from modelsat_engine.evaluation.outcomes import OutcomeData
 from modelsat_engine.evaluation.run import recorded_split
 from modelsat_engine.evaluation.scenarios import make_scenarios
@@ -103,7 +103,7 @@ class RealOutcomes:
         self._candidates = EncodedCandidates.concatenate(parts)
 
     def measure(self, contenders: Sequence[Contender], exact_name: str) -> dict[str, dict[str, Any]]:
-        """Distance (in the bundle's own zoo, then in others) and AUC of every contender, beside the exact one's.
+        """Distance (in the bundle's own zoo, then in others), AUC and ECE of every contender, beside the exact one's.
 
         Raises:
             DataError: no contender has the name ``exact_name``.
@@ -121,6 +121,7 @@ class RealOutcomes:
                 auc = pooled_auc(P[:, columns], Y)
                 row[f"auc_{scenario}"] = round(auc, 5)
                 row[f"auc_loss_{scenario}"] = round(pooled_auc(exact[:, columns], Y) - auc, 6)
+                row[f"ece_{scenario}"] = round(expected_calibration_error(P[:, columns], Y), 5)
             result[name] = row
         return result
 

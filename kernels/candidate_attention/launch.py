@@ -32,6 +32,7 @@ class CandidateAttentionShape:
         split_keys: :data:`SPLIT_KEYS` where an instruction may be longer than that, else 0.
         row_stride, prefix_stride, memory_stride, out_stride: elements from one inquiry row, instruction row,
             candidate's memory and output row to the next.
+        padded: whether each instruction has a begin and an end of its own, for rows with padding between them.
     """
 
     heads: int
@@ -46,6 +47,7 @@ class CandidateAttentionShape:
     prefix_stride: int
     memory_stride: int
     out_stride: int
+    padded: bool = False
 
     def specialize(self, target: str) -> Specialization:
         """The compiled form for a GPU."""
@@ -77,6 +79,7 @@ class CandidateAttentionShape:
                 "INQUIRY_ROWS": self.inquiry_rows,
                 "MEMORY_ROWS": self.memory_rows,
                 "SPLIT_KEYS": self.split_keys,
+                "BOUNDS_STEP": 2 if self.padded else 1,
                 "BLOCK_WIDTH": power_of_two(self.head_width),
                 "BLOCK_ROWS": chosen["block_rows"],
                 "BLOCK_MEMORY": chosen["block_memory"],

@@ -74,6 +74,7 @@ def candidate_attention_kernel(
     INQUIRY_ROWS: tl.constexpr,
     MEMORY_ROWS: tl.constexpr,
     SPLIT_KEYS: tl.constexpr,
+    BOUNDS_STEP: tl.constexpr,
     BLOCK_WIDTH: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_MEMORY: tl.constexpr,
@@ -97,7 +98,9 @@ def candidate_attention_kernel(
         own_key, own_value: ``[B or 1, C, P, KEY_HEADS, HEAD_WIDTH]``, like `query`; H = KEY_HEADS * GROUP.
         memory_key, memory_value: ``[C, K, KEY_HEADS, HEAD_WIDTH]``, candidates MEMORY_STRIDE apart; not read for K = 0.
         prefix_key, prefix_value: ``[T, KEY_HEADS, HEAD_WIDTH]``, rows PREFIX_STRIDE apart.
-        cu_seqlens: int32 ``[B + 1]``. candidates: C. chunks: pieces of the longest instruction that may come.
+        cu_seqlens: int32 ``[B + 1]`` for BOUNDS_STEP = 1; for 2 ``[B, 2]``, where the rows of each instruction begin
+            and end, so that there may be others between them.
+        candidates: C. chunks: pieces of the longest instruction that may come.
         out: ``[B, C, P, H, HEAD_WIDTH]``, rows OUT_STRIDE apart.
         partial: fp32 ``[B * KEY_HEADS, tiles, chunks, BLOCK_ROWS, BLOCK_WIDTH + 2]``; arrivals: int32
             ``[B * KEY_HEADS, tiles]``, zeros; neither is touched unless SPLIT_KEYS.
@@ -106,8 +109,8 @@ def candidate_attention_kernel(
     request = tl.program_id(1) // KEY_HEADS
     head = tl.program_id(1) % KEY_HEADS
     chunk = tl.program_id(2)
-    first = tl.load(cu_seqlens + request)
-    length = tl.load(cu_seqlens + request + 1) - first
+    first = tl.load(cu_seqlens + request * BOUNDS_STEP)
+    length = tl.load(cu_seqlens + request * BOUNDS_STEP + 1) - first
     begin = 0
     end = length
     if SPLIT_KEYS > 0:

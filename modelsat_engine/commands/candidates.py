@@ -133,6 +133,36 @@ def show(name: str, bundle: Path | None, zoo: Path | None, as_json: bool) -> Non
     out.print(table)
 
 
+@command.command("table")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FILE", help="The .npz file to write."
+)
+@bundle_option
+@zoo_option
+@json_option
+def table(output: Path, bundle: Path | None, zoo: Path | None, as_json: bool) -> None:
+    """All candidates as numbers, for programs that run an exported ONNX graph without this package.
+
+    FILE is a NumPy archive without pickle: names, prices, and the graph's inputs 'inquiry_start' and, where it has
+    one, 'memory', with a row a candidate. 'modelsat export --to onnx' writes one beside the graph; this writes it anew
+    when candidates come and go. An older FILE is replaced.
+
+    \b
+    Examples:
+      modelsat candidates table -o candidates.npz
+    """
+    from modelsat_engine.export.bundle import Bundle
+    from modelsat_engine.runtime.table_file import write_table
+
+    opened = Bundle.load(bundle)
+    profiles = read_zoo(opened, zoo).profiles
+    write_table(opened, profiles, output)
+    if as_json:
+        print_json({"candidates": [profile.name for profile in profiles], "file": str(output), "bundle": opened.label})
+        return
+    click.echo(f"Wrote {one_line(str(output))}: {len(profiles)} candidates of {opened.label}.")
+
+
 def _summary(profile: CapabilityProfile) -> dict[str, Any]:
     return {
         "name": profile.name,

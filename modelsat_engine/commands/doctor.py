@@ -16,6 +16,7 @@ import click
 
 from modelsat_engine.commands.console import one_line, print_json
 from modelsat_engine.commands.doctor_cuda import cuda_report, cuda_state
+from modelsat_engine.commands.doctor_providers import examine_onnxruntime, provider_lines
 from modelsat_engine.commands.options import bundle_option, executor_option, json_option, zoo_option
 
 DISTRIBUTION = "modelsat-engine"
@@ -71,6 +72,8 @@ def examine(bundle: Path | None, zoo: Path | None, executor: str = "auto") -> di
         "executors": _executors(),
         "native": _native(bundle),
         "cuda": cuda_report(bundle),
+        "onnxruntime": examine_onnxruntime(),
+        "tensorrt": _tensorrt(bundle),
         "bundle": _bundle(bundle, zoo),
         "self_test": _self_test(bundle, zoo, executor),
     }
@@ -84,7 +87,8 @@ def find_clashes(distributions: Iterable[importlib.metadata.Distribution]) -> li
         both = [name for name in group if name in installed]
         if len(both) > 1:
             findings.append(
-                f"{' and '.join(both)} are installed side by side and overwrite each other: "
+                f"{' and '.join(both)} are installed side by side and overwrite each other, so that the one installed "
+                f"last decides what works: "
                 f"pip uninstall {' '.join(both)}, then install the one you want ('import {module}' is theirs)"
             )
     return findings
@@ -112,7 +116,12 @@ def _cpu() -> dict[str, Any]:
 
 def _versions() -> dict[str, str | None]:
     names = [DISTRIBUTION, *(_requirement_name(r) for r in _requirements() if "extra ==" not in r)]
-    return {name: _version(name) for name in names}
+    return {name: _version(name) or _version_of_another_build(name) for name in names}
+
+
+def _version_of_another_build(name: str) -> str | None:
+    """Another distribution may bring the same module, as onnxruntime-gpu does."""
+    return next((f"{_version(other)} ({other})" for other in CLASHES.get(name, ()) if _version(other)), None)
 
 
 def _extras() -> dict[str, dict[str, Any]]:
@@ -155,6 +164,15 @@ def _native(bundle: Path | None) -> dict[str, str | None]:
     except BundleError:  # nothing runs it; the bundle's own entry says why
         reason = None
     return {"instruction_set": isa, "falls_back_because": reason}
+
+
+def _tensorrt(bundle: Path | None) -> dict[str, Any]:
+    try:
+        from modelsat_engine.commands.doctor_tensorrt import examine_tensorrt
+
+        return examine_tensorrt(bundle)
+    except Exception as error:
+        return {"usable": False, "reason": _why(error)}
 
 
 def _bundle(bundle: Path | None, zoo: Path | None) -> dict[str, Any]:
@@ -219,11 +237,17 @@ def _print(report: dict[str, Any]) -> None:
     line("versions", ", ".join(f"{name} {version or 'missing'}" for name, version in report["versions"].items()))
     for i, (name, reason) in enumerate(report["executors"].items()):
         state = reason or "available"
+        if name.startswith("onnxruntime-") and reason is not None:
+            state = "not usable; its provider below says why"
         if name == "native" and reason is None:
             state = _native_state(report["native"])
         if name == "cuda":
             state = cuda_state(report["cuda"])
+        if name == "tensorrt" and reason is None:
+            state = report["tensorrt"]["reason"] or state
         line("executors" if i == 0 else "", f"{name}: {state}", "green" if reason is None else "dim")
+    for label, text, style in provider_lines(report["onnxruntime"]):
+        line(label, text, style)
     complete = [extra for extra, entry in report["extras"].items() if entry["installed"]]
     line("extras", f"installed: {', '.join(complete) or 'none'}")
     for extra, entry in report["extras"].items():

@@ -13,13 +13,17 @@ from modelsat_engine.errors import BundleError, MissingExtraError
 try:
     import onnx
     import torch
+    from onnxscript import opset20 as op
     from torch import Tensor, nn
     from torch.export import Dim
 except ImportError:
     raise MissingExtraError("exporting a bundle", "export") from None
 
+from modelsat_engine.model.config import NetworkConfig
 from modelsat_engine.model.network import ConnectedZoo, ModelSatNetwork
 
+#: ONNX Runtime takes it since 1.17, TensorRT 10.14 to 11 as well. It has Gelu and LayerNormalization, and not yet the
+#: Attention operator, whose masks providers read differently.
 OPSET = 20
 WEIGHTS_FILE = "weights.safetensors"
 
@@ -52,11 +56,25 @@ class CapabilityGraph(nn.Module):
         if zoo.memory_start is None:
             return zoo.inquiry_start
         # an expanded view would be exported as a constant of the example's size
-        return zoo.inquiry_start + 0, self.network.memory_keys_values(zoo.memory_start)
+        start = zoo.inquiry_start + 0
+        if self.network.config.layout == "capability_first":
+            return start, zoo.memory_start
+        return start, self.network.memory_keys_values(zoo.memory_start)
 
 
-def export_router(network: ModelSatNetwork, directory: Path) -> Path:
-    """Writes ``router.onnx`` next to ``weights.safetensors``, which must hold the network's tensors.
+def memory_shape(config: NetworkConfig) -> tuple[int, ...] | None:
+    """What follows ``[M, R]`` in the shape of the router's input ``memory``; None for a router without memory rows."""
+    if not config.memory_rows:
+        return None
+    rows = (config.memory_rows, config.trunk.hidden)
+    return rows if config.layout == "capability_first" else (config.late_layers, 2, *rows)
+
+
+def trace_router(network: ModelSatNetwork, fold: bool = False) -> onnx.ModelProto:
+    """The router as a graph of plain operators, its weights inside, every axis that may vary symbolic.
+
+    Args:
+        fold: compute what depends on constants alone; int8 weights would become float32 ones.
 
     Raises:
         BundleError: an axis that must be dynamic came out fixed.
@@ -75,11 +93,21 @@ def export_router(network: ModelSatNetwork, directory: Path) -> Path:
         "attention_mask": {0: batch, 1: tokens},
         "inquiry_start": {0: zoo},
     }
-    if config.memory_rows:
-        inputs["memory"] = torch.randn(5, config.views, config.late_layers, 2, config.memory_rows, config.trunk.hidden)
+    recalled = memory_shape(config)
+    if recalled is not None:
+        inputs["memory"] = torch.randn(5, config.views, *recalled)
         axes["memory"] = {0: zoo}
     outputs: dict[str, tuple[str, ...]] = {"probability": ("batch", "zoo"), "instruction_embedding": ("batch",)}
-    return _export(RouterGraph(network), inputs, axes, outputs, directory / "router.onnx")
+    return _trace(RouterGraph(network), inputs, axes, outputs, fold=fold)
+
+
+def export_router(network: ModelSatNetwork, directory: Path) -> Path:
+    """Writes ``router.onnx`` next to ``weights.safetensors``, which must hold the network's tensors.
+
+    Raises:
+        BundleError: an axis that must be dynamic came out fixed, or a tensor is of another size in the weights file.
+    """
+    return _write_beside_weights(trace_router(network), directory / "router.onnx")
 
 
 def export_capability(network: ModelSatNetwork, directory: Path) -> Path:
@@ -105,18 +133,42 @@ def export_capability(network: ModelSatNetwork, directory: Path) -> Path:
         axes |= {name: {0: zoo, 1: note_tokens} for name in ("note_ids", "note_mask")}
     names = ("inquiry_start", "memory") if config.memory_rows else ("inquiry_start",)
     outputs: dict[str, tuple[str, ...]] = dict.fromkeys(names, ("zoo",))
-    graph = CapabilityGraph(network)
-    return _export(graph, inputs, axes, outputs, directory / "capability.onnx", positional=True)
+    model = _trace(CapabilityGraph(network), inputs, axes, outputs, positional=True)
+    return _write_beside_weights(model, directory / "capability.onnx")
 
 
-def _export(
+def _attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Any:
+    """Scaled dot product attention in four operators that every provider runs alike; the parameters are PyTorch's.
+
+    PyTorch's own translation is twenty operators, which compute at run time what the graph knows.
+    """
+    if is_causal or dropout_p or enable_gqa or scale is not None:
+        raise NotImplementedError("the network attends bidirectionally, over whole heads, at the usual scale")
+    scaled = op.Mul(query, op.Constant(value_float=float(query.shape[-1] ** -0.5)))
+    scores = op.MatMul(scaled, op.Transpose(key, perm=[0, 1, 3, 2]))
+    if attn_mask is not None:
+        scores = op.Where(attn_mask, scores, op.Constant(value_float=float("-inf")))
+    return op.MatMul(op.Softmax(scores, axis=-1), value)
+
+
+def _trace(
     graph: nn.Module,
     inputs: dict[str, Tensor],
     axes: dict[str, dict[int, Any]],
     outputs: dict[str, tuple[str, ...]],
-    path: Path,
     positional: bool = False,
-) -> Path:
+    fold: bool = False,
+) -> onnx.ModelProto:
+    """The graph of a module; ``fold`` computes what depends on constants alone, int8 weights included."""
     graph.eval()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -129,13 +181,13 @@ def _export(
             dynamic_shapes=(tuple(axes.values()),) if positional else tuple(axes.values()),
             opset_version=OPSET,
             dynamo=True,
-            optimize=False,
+            optimize=fold,
             verbose=False,
+            custom_translation_table={torch.ops.aten.scaled_dot_product_attention.default: _attention},
         )
     assert program is not None  # it is None only for the exporter before torch.export
-    model = program.model_proto
+    model: onnx.ModelProto = program.model_proto
     _check_axes(model, {name: list(dims.values()) for name, dims in axes.items()}, outputs)
-    _refer_to_weights(model, path.parent / WEIGHTS_FILE)
     del model.metadata_props[:]
     for node in model.graph.node:  # names of the exporter's Python frames, and paths of the machine it ran on
         del node.metadata_props[:]
@@ -143,6 +195,11 @@ def _export(
     for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
         del value.metadata_props[:]
     del model.graph.metadata_props[:]
+    return model
+
+
+def _write_beside_weights(model: onnx.ModelProto, path: Path) -> Path:
+    _refer_to_weights(model, path.parent / WEIGHTS_FILE)
     path.write_bytes(model.SerializeToString(deterministic=True))
     onnx.checker.check_model(str(path))
     return path

@@ -157,17 +157,24 @@ class ModelSatNetwork(nn.Module):
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, inquiry_start: Tensor, memory: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Calibrated probabilities of a padded batch, shared layout.
+        """Calibrated probabilities of a padded batch from the rows of a candidate table.
 
         Args:
             input_ids, attention_mask: int64 ``[B, S]``, 1 at real tokens.
-            inquiry_start: ``[M, R, D + E]``; memory: ``[M, R, late_layers, 2, K, D]`` or None for K = 0.
+            inquiry_start: ``[M, R, D + E]``.
+            memory: None for K = 0, else ``[M, R, late_layers, 2, K, D]``; where nothing is cut, in the layout
+                "capability_first", nothing can be cached and it is the rows themselves, ``[M, R, K, D]``.
 
         Returns:
-            P(Yes) ``[B, M]``, and an embedding of each instruction ``[B, D]`` (mean of its rows before the last layer).
+            P(Yes) ``[B, M]``, and an embedding of each instruction ``[B, D]``: the mean of its rows before the last
+            layer, or before they meet a candidate in the layout "capability_first".
         """
         mask = attention_mask > 0
-        state, prefix = self.inquire(self.encode_instruction(input_ids, mask), mask, inquiry_start, memory)
+        prefix = self.encode_instruction(input_ids, mask)
+        if self.config.layout == "capability_first":
+            state = self._pair_states(prefix, mask, ConnectedZoo(inquiry_start, memory))
+        else:
+            state, prefix = self.inquire(prefix, mask, inquiry_start, memory)
         embedding = mean_pool(prefix, mask)
         weighed = self.relevance_and_evidence(embedding, inquiry_start)
         probability = scoring_head_reference(
@@ -197,26 +204,40 @@ class ModelSatNetwork(nn.Module):
         self, prefix: Tensor, mask: Tensor, zoo: ConnectedZoo
     ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """Last state of the inquiry rows ``[B, M, R, D]``, and relevance and evidence where there is the head."""
-        if self.config.layout == "capability_first":
-            return self._pair_states(prefix, mask, zoo), None
+        if self.config.layout == "capability_first":  # one candidate at a time: all pairs at once are many rows
+            return torch.cat([self._pair_states(prefix, mask, one) for one in _one_by_one(zoo)], 1), None
         memory = self.memory_keys_values(zoo.memory_start) if zoo.memory_start is not None else None
         state, prefix = self.inquire(prefix, mask, zoo.inquiry_start, memory)
         return state, self.relevance_and_evidence(mean_pool(prefix, mask), zoo.inquiry_start)
 
     def _pair_states(self, prefix: Tensor, mask: Tensor, zoo: ConnectedZoo) -> Tensor:
-        """The paper's order, uncut: memory, instruction and inquiry attend to each other; one sequence per pair."""
-        batch = prefix.shape[0]
-        candidates, views, hidden = zoo.inquiry_start.shape
-        states = []
-        for index in range(candidates * views):
-            parts = [prefix, zoo.inquiry_start.flatten(0, 1)[index].expand(batch, 1, hidden)]
-            seen = [mask, mask.new_ones(batch, 1)]
-            if zoo.memory_start is not None:
-                memory = zoo.memory_start.flatten(0, 1)[index]
-                parts.insert(0, memory.expand(batch, -1, -1))
-                seen.insert(0, mask.new_ones(batch, memory.shape[0]))
-            rows, seen_mask = torch.cat(parts, 1), torch.cat(seen, 1)
-            for layer in self.trunk.between(self.config.inject_at):
-                rows = layer(rows, *layer.keys_values(rows), seen_mask)
-            states.append(rows[:, -1])
-        return torch.stack(states, 1).unflatten(1, (candidates, views))
+        """The paper's order, uncut: memory, instruction and inquiry attend to each other; one sequence per pair.
+
+        Args:
+            prefix: ``[B, S, D]`` from `encode_instruction`; mask: bool ``[B, S]``.
+
+        Returns:
+            Last state of the inquiry rows ``[B, M, R, D]``.
+        """
+        batch, views = prefix.shape[0], zoo.inquiry_start.shape[1]
+        inquiry = zoo.inquiry_start.flatten(0, 1)  # [P, D], P = M*R
+        pairs = inquiry.shape[0]
+        parts = [prefix[:, None].expand(-1, pairs, -1, -1), inquiry[None, :, None].expand(batch, -1, -1, -1)]
+        seen = [mask[:, None].expand(-1, pairs, -1), mask.new_ones(batch, pairs, 1)]
+        if zoo.memory_start is not None:
+            memory = zoo.memory_start.flatten(0, 1)[None]  # [1, P, K, D]
+            parts.insert(0, memory.expand(batch, -1, -1, -1))
+            seen.insert(0, mask.new_ones(batch, pairs, memory.shape[2]))
+        rows, seen_mask = torch.cat(parts, 2).flatten(0, 1), torch.cat(seen, 2).flatten(0, 1)  # [B*P, K + S + 1, D]
+        for layer in self.trunk.between(self.config.inject_at):
+            rows = layer(rows, *layer.keys_values(rows), seen_mask)
+        return rows[:, -1].unflatten(0, (batch, -1, views))
+
+
+def _one_by_one(zoo: ConnectedZoo) -> list[ConnectedZoo]:
+    """Each candidate as a zoo of its own."""
+    memory = zoo.memory_start
+    return [
+        ConnectedZoo(start, None if memory is None else memory[index : index + 1])
+        for index, start in enumerate(zoo.inquiry_start.split(1))
+    ]

@@ -57,11 +57,13 @@ class CapabilityEncoder:
             evidence = int(config.get("evidence_size", 0))
             late_layers = int(config["trunk"]["layers"]) - int(config["inject_at"])
             memory_rows = int(config["memory_rows"])
+            uncut = config["layout"] == "capability_first"
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"bundle {bundle.path}: router.json lacks {error}; export the bundle again") from error
         self._shapes: dict[str, tuple[int, ...]] = {"inquiry_start": (views, hidden + evidence)}
         if memory_rows:
-            self._shapes["memory"] = (views, late_layers, 2, memory_rows, hidden)
+            cached = () if uncut else (late_layers, 2)  # uncut, memory rows see the instruction: nothing to cache
+            self._shapes["memory"] = (views, *cached, memory_rows, hidden)
         self._bundle = bundle
         self._threads = threads
         self._lock = threading.Lock()
@@ -75,7 +77,8 @@ class CapabilityEncoder:
 
         Returns:
             ``inquiry_start`` float32 ``[M, R, D + E]`` and, for K > 0, ``memory``
-            float32 ``[M, R, L - inject_at, 2, K, D]``, in the order of ``profiles``.
+            float32 ``[M, R, L - inject_at, 2, K, D]`` (``[M, R, K, D]`` in the layout "capability_first"), in the
+            order of ``profiles``.
 
         Raises:
             ProfileError: a profile belongs to another aptitude test.

@@ -3,46 +3,53 @@
 from __future__ import annotations
 
 import ctypes
-import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from modelsat_engine.errors import ExecutorError
+from modelsat_engine.runtime.onnx_providers import (
+    CPU,
+    Provider,
+    first_line,
+    require_in_use,
+    runtime,
+    unavailable_reason,
+)
 
 _FATAL_SEVERITY = 4  # errors arrive as exceptions; nothing is printed
-# Read by ONNX Runtime when it is imported. Since 1.29 its builds report usage to their maker unless told not to, and
-# the thread that does so hangs or crashes a forked child when that exits. Setting it to 0 beforehand keeps it on.
-_NO_TELEMETRY = ("ORT_DISABLE_TELEMETRY", "1")
 
 
-def unavailable_reason() -> str | None:
-    """Why ONNX Runtime cannot be used here, or None."""
-    os.environ.setdefault(*_NO_TELEMETRY)
-    try:
-        import onnxruntime
-    except ImportError as error:
-        return f"onnxruntime cannot be imported ({error}); pip install onnxruntime"
-    if "CPUExecutionProvider" not in onnxruntime.get_available_providers():
-        return "this onnxruntime has no CPU provider; pip install --force-reinstall onnxruntime"
-    return None
+def open_session(
+    path: Path, threads: int, provider: Provider = CPU, provider_options: Mapping[str, str] | None = None
+) -> Any:
+    """An ``onnxruntime.InferenceSession`` over the graph at ``path``.
 
-
-def open_session(path: Path, threads: int) -> Any:
-    """An ``onnxruntime.InferenceSession`` on the CPU over the graph at ``path``.
-
-    Loaded from the path, not from bytes: the graph's weights lie beside it.
+    Loaded from the path, not from bytes: the graph's weights may lie beside it.
 
     Args:
         threads: threads inside one operator, the caller's own included, >= 1.
+        provider: what runs the graph; it runs it or the session is not opened.
+        provider_options: as ONNX Runtime documents them for the provider.
 
     Raises:
-        ExecutorError: ONNX Runtime is missing or refuses the graph.
+        ExecutorError: ONNX Runtime is missing, refuses the graph, or would run it on another provider.
     """
-    reason = unavailable_reason()
+    return _session(str(path), str(path), threads, provider, provider_options or {})
+
+
+def session_of_model(model: Any, threads: int) -> Any:
+    """As :func:`open_session` on the CPU, over an ``onnx.ModelProto`` that holds its weights."""
+    return _session(model.SerializeToString(), "the graph", threads, CPU, {})
+
+
+def _session(
+    source: str | bytes, name: str, threads: int, provider: Provider, provider_options: Mapping[str, str]
+) -> Any:
+    reason = unavailable_reason(provider)
     if reason is not None:
         raise ExecutorError(reason)
-    import onnxruntime
-
+    onnxruntime = runtime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -55,10 +62,15 @@ def open_session(path: Path, threads: int) -> Any:
     # grew by 98 MB over 400 batches with both, by 11 MB with neither, at the same processor time.
     options.enable_mem_pattern = False
     options.enable_cpu_mem_arena = False
+    if provider is not CPU:  # for require_in_use
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            source, options, providers=[(provider.title, dict(provider_options))], enable_fallback=0
+        )
     except Exception as error:  # the library raises a class per status code, without a common base of its own
-        raise ExecutorError(f"ONNX Runtime cannot load {path}: {_first_line(error)}") from error
+        raise ExecutorError(f"ONNX Runtime cannot load {name}: {first_line(error)}") from error
+    require_in_use(session, provider)
     _return_free_memory()
     return session
 
@@ -71,7 +83,3 @@ def _return_free_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

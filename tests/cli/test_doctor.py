@@ -17,8 +17,8 @@ def test_a_working_installation_passes(run: Run) -> None:
     result = run("doctor", "--json")
     assert result.exit_code == 0, result.stdout
     report = json.loads(result.stdout)
-    parts = {"system", "cpu", "versions", "extras", "clashes", "executors", "native", "cuda", "bundle", "self_test"}
-    assert set(report) == parts
+    parts = {"system", "cpu", "versions", "extras", "clashes", "executors", "native", "cuda", "onnxruntime", "tensorrt"}
+    assert set(report) == parts | {"bundle", "self_test"}
     assert report["cpu"]["usable"] >= 1
     assert report["cpu"]["architecture"]
     assert report["executors"]["onnxruntime"] is None
@@ -106,6 +106,25 @@ def test_the_gpu_is_described_and_the_self_test_runs_on_it_when_named(
     assert "cuda: available, by name only; Stand-in 1000 (compute capability 9.5, 79 of 80 GiB free); " in result.stdout
     assert "driver 555.44.33 for CUDA 12.5; gives way to native when the device fails" in result.stdout
     assert "executor native took over: the GPU failed (cuGraphLaunch: " in result.stdout.splitlines()[-1]
+
+
+def test_each_provider_is_usable_or_says_exactly_why_not(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from modelsat_engine.runtime import onnx_providers
+
+    report = json.loads(run("doctor", "--json").stdout)
+    found = report["onnxruntime"]["providers"]
+    assert set(found) == {"CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"}
+    assert found["CPUExecutionProvider"] is None
+    assert report["executors"]["onnxruntime-cuda"] == found["CUDAExecutionProvider"]
+    shown = run("doctor").stdout
+    assert "CPUExecutionProvider: usable" in shown
+    if report["onnxruntime"]["builds"] != ["onnxruntime"]:
+        pytest.skip("this onnxruntime is not the build for CPUs")
+    assert "is the build for CPUs; pip uninstall onnxruntime" in found["CUDAExecutionProvider"]
+    assert f"TensorrtExecutionProvider: {found['TensorrtExecutionProvider']}" in shown
+    monkeypatch.setattr(onnx_providers, "_is_installed", lambda name: True)
+    found = json.loads(run("doctor", "--json").stdout)["onnxruntime"]["providers"]
+    assert "both installed and overwrite each other" in found["CUDAExecutionProvider"]
 
 
 def test_a_broken_bundle_fails_and_names_the_file(run: Run, tmp_path: Path, tiny_bundle: Path) -> None:

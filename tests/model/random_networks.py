@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from modelsat_engine.model.config import CapabilityEncoderConfig, NetworkConfig, TrunkConfig
@@ -18,13 +20,21 @@ def make_network(
     head: str = "yes_no",
     seed: int = 0,
     relevance_hidden: int = 0,
+    vocab: int = TRUNK.vocab,
+    tasks: int = 7,
+    encoder: str = "taskwise",
 ) -> ModelSatNetwork:
     """A random network in evaluation mode; every parameter is drawn, so that nothing cancels by being zero."""
     torch.manual_seed(seed)
-    tasks = memory_rows - 1 if memory_rows > 1 else 7
+    tasks = memory_rows - 1 if memory_rows > 1 else tasks
     config = NetworkConfig(
-        trunk=TRUNK,
-        capability_encoder=CapabilityEncoderConfig(size=20, tasks=tasks, keyword_size=11),
+        trunk=replace(TRUNK, vocab=vocab),
+        capability_encoder=CapabilityEncoderConfig(
+            kind=encoder,  # type: ignore[arg-type]
+            size=TRUNK.hidden if encoder == "text" else 20,
+            tasks=tasks,
+            keyword_size=11,
+        ),
         layout=layout,  # type: ignore[arg-type]
         inject_at=inject_at,
         memory_rows=memory_rows,

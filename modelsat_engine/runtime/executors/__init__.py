@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +13,9 @@ import numpy as np
 from modelsat_engine.errors import ExecutorError
 from modelsat_engine.export.bundle import Bundle
 from modelsat_engine.runtime.candidate_table import CandidateTable
+
+#: Names the file that ONNX Runtime runs in place of the bundle's router.onnx: an export of it in another precision.
+GRAPH_VARIABLE = "MODELSAT_ONNX_GRAPH"
 
 
 @dataclass(frozen=True)
@@ -102,16 +107,22 @@ def _create_native(bundle: Bundle, threads: int) -> Executor:
     return NativeExecutor(bundle, threads)
 
 
-def _onnxruntime_reason() -> str | None:
-    from modelsat_engine.runtime.onnx_session import unavailable_reason
+def _onnxruntime(provider: str) -> _Kind:
+    """ONNX Runtime through one of its providers, on the bundle's graph or the one that GRAPH_VARIABLE names."""
 
-    return unavailable_reason()
+    def reason() -> str | None:
+        from modelsat_engine.runtime.onnx_providers import PROVIDERS, unavailable_reason
 
+        return unavailable_reason(PROVIDERS[provider])
 
-def _create_onnxruntime(bundle: Bundle, threads: int) -> Executor:
-    from modelsat_engine.runtime.executors.onnxruntime import OnnxRuntimeExecutor
+    def create(bundle: Bundle, threads: int) -> Executor:
+        from modelsat_engine.runtime.executors.onnxruntime import OnnxRuntimeExecutor
+        from modelsat_engine.runtime.onnx_providers import PROVIDERS
 
-    return OnnxRuntimeExecutor(bundle, threads)
+        graph = os.environ.get(GRAPH_VARIABLE)
+        return OnnxRuntimeExecutor(bundle, threads, PROVIDERS[provider], Path(graph) if graph else None)
+
+    return _Kind(reason, create)
 
 
 def _cuda_reason() -> str | None:
@@ -132,20 +143,39 @@ def _create_cuda(bundle: Bundle, threads: int) -> Executor:
     return CudaExecutor(bundle, threads)
 
 
+def _tensorrt_reason() -> str | None:
+    from modelsat_engine.runtime.executors.tensorrt_device import unavailable_reason
+
+    return unavailable_reason()
+
+
+def _tensorrt_unsupported(bundle: Bundle) -> str | None:
+    from modelsat_engine.runtime.executors.tensorrt_device import unsupported_reason
+
+    return unsupported_reason(bundle)
+
+
+def _create_tensorrt(bundle: Bundle, threads: int) -> Executor:
+    from modelsat_engine.runtime.executors.tensorrt import TensorRtExecutor
+
+    return TensorRtExecutor(bundle, threads)
+
+
 # Best first: "auto" takes the first that can be used here and for the bundle. A new executor is one file and one line.
 _KINDS: dict[str, _Kind] = {
     "native": _Kind(_native_reason, _create_native, _native_unsupported),
-    "onnxruntime": _Kind(_onnxruntime_reason, _create_onnxruntime),
-    "cuda": _Kind(_cuda_reason, _create_cuda, _cuda_unsupported),  # last until it is measured: by name only
+    "onnxruntime": _onnxruntime("cpu"),
+    # last until they are measured: by name only
+    "cuda": _Kind(_cuda_reason, _create_cuda, _cuda_unsupported),
+    "tensorrt": _Kind(_tensorrt_reason, _create_tensorrt, _tensorrt_unsupported),
+    "onnxruntime-cuda": _onnxruntime("cuda"),
+    "onnxruntime-tensorrt": _onnxruntime("tensorrt"),
 }
-_NOT_IN_THIS_VERSION = "this version has no such executor; use executor='auto'"
-_LATER = ("tensorrt",)
 
 
 def available_executors() -> dict[str, str | None]:
     """Every executor name -> why it cannot be used here, or None when it can; best first."""
-    reasons = {name: kind.unavailable_reason() for name, kind in _KINDS.items()}
-    return {**reasons, **{name: _NOT_IN_THIS_VERSION for name in _LATER if name not in reasons}}
+    return {name: kind.unavailable_reason() for name, kind in _KINDS.items()}
 
 
 def executors_for(bundle: Bundle) -> dict[str, str | None]:
