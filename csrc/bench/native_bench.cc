@@ -1,11 +1,13 @@
 // What the native executor costs, whole and by operation, at the sizes of the shipped router; and
 // the rate of a bare VNNI microkernel on the same core, which no GEMM can exceed.
 //
-//   modelsat_benchmarks --benchmark_filter=Native
+//   MODELSAT_ISA=avx512_vnni modelsat_benchmarks --benchmark_filter=Native
 
 #include <benchmark/benchmark.h>
 
 #include <cstdint>
+#include <cstdlib>
+#include <string>
 #include <vector>
 
 #include "cpu/buffer.h"
@@ -26,7 +28,15 @@ constexpr int kHidden = 384;
 constexpr int kHeads = 12;
 constexpr int kIntermediate = 1536;
 
-const Kernels& Best() { return KernelsFor(ChooseIsa(HostCpuFeatures(), "")); }
+// Of the best instruction set, or of the one that MODELSAT_ISA names.
+std::string IsaWanted() {
+  const char* const name = std::getenv("MODELSAT_ISA");
+  return name != nullptr ? name : "";
+}
+const Kernels& Best() {
+  static const Kernels& kernels = KernelsFor(ChooseIsa(HostCpuFeatures(), IsaWanted()));
+  return kernels;
+}
 
 void SetRate(benchmark::State& state, double products) {
   state.counters["GOP/s"] = benchmark::Counter(
@@ -148,8 +158,10 @@ void BM_NativeLinearGeluQuantize(benchmark::State& state) {
   Layer layer(kHidden, kIntermediate, 16);
   Rows input(rows, kHidden);
   Rows output(rows, kIntermediate);
+  LineVector<float> scratch(std::size_t(rows) * kBlock);
   for (auto _ : state) {
-    Best().linear_gelu_quantize(layer.Next(), input.quantized, rows, output.quantized);
+    Best().linear_gelu_quantize(layer.Next(), input.quantized, rows, output.quantized,
+                                scratch.data());
     benchmark::DoNotOptimize(output.values.data());
   }
   SetRate(state, double(rows) * kHidden * kIntermediate);
@@ -225,7 +237,9 @@ void BM_NativeScore(benchmark::State& state) {
   config.inject_at = 4;
   config.max_instruction_tokens = 512;
   RandomNetwork network(config, 1);
-  const auto executor = network.Load(NativeOptions());
+  NativeOptions options;
+  options.isa = IsaWanted();
+  const auto executor = network.Load(options);
   const int tokens = static_cast<int>(state.range(0));
   const int candidates = static_cast<int>(state.range(1));
   const int instructions = static_cast<int>(state.range(2));

@@ -2,15 +2,24 @@
 
 #include <stdexcept>
 
+#include "cpu/kernels_internal.h"
+
 namespace modelsat {
 namespace {
 
-constexpr Isa kBestFirst[] = {Isa::kAvx512Vnni, Isa::kAvx2, Isa::kPortable};
+#if defined(MODELSAT_AMX_KERNELS)
+constexpr bool kHasAmxKernels = true;
+#else
+constexpr bool kHasAmxKernels = false;
+#endif
+constexpr Isa kBestFirst[] = {Isa::kAmxInt8, Isa::kAvx512Vnni, Isa::kAvx2, Isa::kPortable};
 
 }  // namespace
 
 const char* IsaName(Isa isa) {
   switch (isa) {
+    case Isa::kAmxInt8:
+      return "amx_int8";
     case Isa::kAvx512Vnni:
       return "avx512_vnni";
     case Isa::kAvx2:
@@ -23,6 +32,8 @@ const char* IsaName(Isa isa) {
 
 bool Supports(const CpuFeatures& features, Isa isa) {
   switch (isa) {
+    case Isa::kAmxInt8:
+      return kHasAmxKernels && features.amx_int8 && Supports(features, Isa::kAvx512Vnni);
     case Isa::kAvx512Vnni:
       return features.avx512f && features.avx512bw && features.avx512dq && features.avx512vl &&
              features.avx512_vnni;

@@ -5,6 +5,9 @@
 namespace modelsat {
 
 const Kernels& KernelsFor(Isa isa) {
+#if defined(MODELSAT_AMX_KERNELS)
+  if (isa == Isa::kAmxInt8) return AmxInt8Kernels();
+#endif
 #if defined(MODELSAT_X86_KERNELS)
   if (isa == Isa::kAvx512Vnni) return Avx512VnniKernels();
   if (isa == Isa::kAvx2) return Avx2Kernels();
