@@ -1,5 +1,5 @@
 // What the native executor costs, whole and by operation, at the sizes of the shipped router; and
-// the rate of a bare VNNI microkernel on the same core, which no GEMM can exceed.
+// the rate of a bare microkernel on the same core, which no GEMM can exceed.
 //
 //   MODELSAT_ISA=avx512_vnni modelsat_benchmarks --benchmark_filter=Native
 
@@ -12,6 +12,7 @@
 
 #include "cpu/buffer.h"
 #include "cpu/kernels.h"
+#include "cpu/kernels_internal.h"
 #include "cpu/packing.h"
 #include "modelsat/cpu_features.h"
 #include "modelsat/native_executor.h"
@@ -58,12 +59,36 @@ __attribute__((target("avx512f,avx512vnni"))) void MultiplyRegisters(int steps) 
   }
 }
 
+#if defined(MODELSAT_NEW_X86_KERNELS)
+#include "cpu/tiles_amx.h"
+
+// The same with tiles.
+__attribute__((target("avx512f"))) void MultiplyTileRegisters(int steps) {
+  const TileShapes shapes(kTileRows);
+  ClearTile<kRowTile>();
+  ClearTile<kWeightTile>();
+  for (int i = 0; i < steps; ++i) {
+    MultiplyTiles<0>();
+    MultiplyTiles<1>();
+    MultiplyTiles<2>();
+    MultiplyTiles<3>();
+  }
+}
+#endif
+
 void BM_NativeBareMicrokernel(benchmark::State& state) {
+  constexpr int kSteps = 4096;
+#if defined(MODELSAT_NEW_X86_KERNELS)
+  if (Best().isa == Isa::kAmxInt8) {
+    for (auto _ : state) MultiplyTileRegisters(kSteps);
+    SetRate(state, 4.0 * kTileRows * kLanes * kTileBytes * kSteps);
+    return;
+  }
+#endif
   if (!Supports(HostCpuFeatures(), Isa::kAvx512Vnni)) {
     state.SkipWithError("this processor has no AVX-512 VNNI");
     return;
   }
-  constexpr int kSteps = 4096;
   for (auto _ : state) MultiplyRegisters(kSteps);
   SetRate(state, 24.0 * 64 * kSteps);
 }

@@ -5,8 +5,9 @@
 namespace modelsat {
 
 const Kernels& KernelsFor(Isa isa) {
-#if defined(MODELSAT_AMX_KERNELS)
+#if defined(MODELSAT_NEW_X86_KERNELS)
   if (isa == Isa::kAmxInt8) return AmxInt8Kernels();
+  if (isa == Isa::kAvxVnni) return AvxVnniKernels();
 #endif
 #if defined(MODELSAT_X86_KERNELS)
   if (isa == Isa::kAvx512Vnni) return Avx512VnniKernels();

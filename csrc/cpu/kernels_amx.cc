@@ -3,7 +3,7 @@
 
 #include "cpu/kernels_internal.h"
 
-#if defined(MODELSAT_AMX_KERNELS)
+#if defined(MODELSAT_NEW_X86_KERNELS)
 #include <immintrin.h>
 
 #include <cmath>
@@ -60,4 +60,4 @@ const Kernels& AmxInt8Kernels() {
 
 }  // namespace modelsat
 
-#endif  // MODELSAT_AMX_KERNELS
+#endif  // MODELSAT_NEW_X86_KERNELS

@@ -9,10 +9,10 @@
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
 #define MODELSAT_X86_KERNELS 1
 #endif
-// And an assembler that knows tiles, on a system whose processes can ask for them.
-#if defined(MODELSAT_X86_KERNELS) && defined(__linux__) && \
+// And with an assembler that knows AVX-VNNI and AMX.
+#if defined(MODELSAT_X86_KERNELS) && \
     ((defined(__clang__) && __clang_major__ >= 12) || (!defined(__clang__) && __GNUC__ >= 11))
-#define MODELSAT_AMX_KERNELS 1
+#define MODELSAT_NEW_X86_KERNELS 1
 #endif
 
 namespace modelsat {
@@ -22,7 +22,8 @@ const Kernels& PortableKernels();
 const Kernels& Avx2Kernels();
 const Kernels& Avx512VnniKernels();
 #endif
-#if defined(MODELSAT_AMX_KERNELS)
+#if defined(MODELSAT_NEW_X86_KERNELS)
+const Kernels& AvxVnniKernels();
 const Kernels& AmxInt8Kernels();
 #endif
 

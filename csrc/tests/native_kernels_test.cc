@@ -11,6 +11,7 @@
 
 #include "cpu/isa.h"
 #include "cpu/kernels.h"
+#include "cpu/kernels_internal.h"
 #include "cpu/packing.h"
 #include "modelsat/cpu_features.h"
 
@@ -483,6 +484,22 @@ TEST(Isa, AskingForWhatTheProcessorLacksSaysWhatItHas) {
   features.avx512_vnni = true;
   EXPECT_EQ(ChooseIsa(features, ""), Isa::kAvx512Vnni);
 }
+
+#if defined(MODELSAT_NEW_X86_KERNELS)
+TEST(Isa, TilesAndAvxVnniNeedTheSetsThatTheyBuildOn) {
+  CpuFeatures features;
+  features.amx_int8 = features.avx_vnni = true;
+  EXPECT_EQ(ChooseIsa(features, ""), Isa::kPortable);
+  features.avx2 = features.fma = true;
+  EXPECT_EQ(ChooseIsa(features, ""), Isa::kAvxVnni);
+  EXPECT_THROW(ChooseIsa(features, "amx_int8"), std::runtime_error);
+  features.avx512f = features.avx512bw = features.avx512dq = features.avx512vl = true;
+  EXPECT_EQ(ChooseIsa(features, ""), Isa::kAvxVnni);
+  features.avx512_vnni = true;
+  EXPECT_EQ(ChooseIsa(features, ""), Isa::kAmxInt8);
+  EXPECT_EQ(ChooseIsa(features, "avx_vnni"), Isa::kAvxVnni);
+}
+#endif
 
 }  // namespace
 }  // namespace modelsat
