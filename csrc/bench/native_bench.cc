@@ -1,15 +1,18 @@
 // What the native executor costs, whole and by operation, at the sizes of the shipped router; and
-// the rate of a bare VNNI microkernel on the same core, which no GEMM can exceed.
+// the rate of a bare microkernel on the same core, which no GEMM can exceed.
 //
-//   modelsat_benchmarks --benchmark_filter=Native
+//   MODELSAT_ISA=avx512_vnni modelsat_benchmarks --benchmark_filter=Native
 
 #include <benchmark/benchmark.h>
 
 #include <cstdint>
+#include <cstdlib>
+#include <string>
 #include <vector>
 
 #include "cpu/buffer.h"
 #include "cpu/kernels.h"
+#include "cpu/kernels_internal.h"
 #include "cpu/packing.h"
 #include "modelsat/cpu_features.h"
 #include "modelsat/native_executor.h"
@@ -26,7 +29,15 @@ constexpr int kHidden = 384;
 constexpr int kHeads = 12;
 constexpr int kIntermediate = 1536;
 
-const Kernels& Best() { return KernelsFor(ChooseIsa(HostCpuFeatures(), "")); }
+// Of the best instruction set, or of the one that MODELSAT_ISA names.
+std::string IsaWanted() {
+  const char* const name = std::getenv("MODELSAT_ISA");
+  return name != nullptr ? name : "";
+}
+const Kernels& Best() {
+  static const Kernels& kernels = KernelsFor(ChooseIsa(HostCpuFeatures(), IsaWanted()));
+  return kernels;
+}
 
 void SetRate(benchmark::State& state, double products) {
   state.counters["GOP/s"] = benchmark::Counter(
@@ -48,12 +59,36 @@ __attribute__((target("avx512f,avx512vnni"))) void MultiplyRegisters(int steps) 
   }
 }
 
+#if defined(MODELSAT_NEW_X86_KERNELS)
+#include "cpu/tiles_amx.h"
+
+// The same with tiles.
+__attribute__((target("avx512f"))) void MultiplyTileRegisters(int steps) {
+  const TileShapes shapes(kTileRows);
+  ClearTile<kRowTile>();
+  ClearTile<kWeightTile>();
+  for (int i = 0; i < steps; ++i) {
+    MultiplyTiles<0>();
+    MultiplyTiles<1>();
+    MultiplyTiles<2>();
+    MultiplyTiles<3>();
+  }
+}
+#endif
+
 void BM_NativeBareMicrokernel(benchmark::State& state) {
+  constexpr int kSteps = 4096;
+#if defined(MODELSAT_NEW_X86_KERNELS)
+  if (Best().isa == Isa::kAmxInt8) {
+    for (auto _ : state) MultiplyTileRegisters(kSteps);
+    SetRate(state, 4.0 * kTileRows * kLanes * kTileBytes * kSteps);
+    return;
+  }
+#endif
   if (!Supports(HostCpuFeatures(), Isa::kAvx512Vnni)) {
     state.SkipWithError("this processor has no AVX-512 VNNI");
     return;
   }
-  constexpr int kSteps = 4096;
   for (auto _ : state) MultiplyRegisters(kSteps);
   SetRate(state, 24.0 * 64 * kSteps);
 }
@@ -148,8 +183,10 @@ void BM_NativeLinearGeluQuantize(benchmark::State& state) {
   Layer layer(kHidden, kIntermediate, 16);
   Rows input(rows, kHidden);
   Rows output(rows, kIntermediate);
+  LineVector<float> scratch(std::size_t(rows) * kBlock);
   for (auto _ : state) {
-    Best().linear_gelu_quantize(layer.Next(), input.quantized, rows, output.quantized);
+    Best().linear_gelu_quantize(layer.Next(), input.quantized, rows, output.quantized,
+                                scratch.data());
     benchmark::DoNotOptimize(output.values.data());
   }
   SetRate(state, double(rows) * kHidden * kIntermediate);
@@ -225,7 +262,9 @@ void BM_NativeScore(benchmark::State& state) {
   config.inject_at = 4;
   config.max_instruction_tokens = 512;
   RandomNetwork network(config, 1);
-  const auto executor = network.Load(NativeOptions());
+  NativeOptions options;
+  options.isa = IsaWanted();
+  const auto executor = network.Load(options);
   const int tokens = static_cast<int>(state.range(0));
   const int candidates = static_cast<int>(state.range(1));
   const int instructions = static_cast<int>(state.range(2));

@@ -197,7 +197,8 @@ void Forward::Finish(const NativeLayer& layer, RowRange rows) {
     const int begin = static_cast<int>(std::int64_t{rows.size()} * i / blocks);
     const int end = static_cast<int>(std::int64_t{rows.size()} * (i + 1) / blocks);
     const QuantizedRows block = state_quantized.From(begin);
-    kernels_.linear_gelu_quantize(layer.up, block, end - begin, workspace_.wide_quantized());
+    kernels_.linear_gelu_quantize(layer.up, block, end - begin, workspace_.wide_quantized(),
+                                  workspace_.wide_block());
     kernels_.linear(layer.down, workspace_.wide_quantized(), end - begin, projected, hidden);
     kernels_.add_norm_quantize(layer.output_norm, projected, hidden, end - begin,
                                state + begin * hidden, block);

@@ -9,11 +9,6 @@ inline constexpr int kMaxTileRows = 3;
 template <int kRows>
 inline constexpr int kFarLines = 0;  // nothing is fetched ahead
 
-struct Accumulator {
-  __m256i low;  // one int32 per channel of a panel
-  __m256i high;
-};
-
 // total[r][p] = sum over k of rows[r][k] * weights[k][p], exact.
 template <int kRows, int kPanels>
 inline __attribute__((always_inline)) void AccumulateTile(const std::uint8_t* rows,
@@ -55,16 +50,6 @@ inline __attribute__((always_inline)) void AccumulateTile(const std::uint8_t* ro
       total[r][p].high = _mm256_permute4x64_epi64(_mm256_hadd_epi32(part[r][2], part[r][3]), 0xD8);
     }
   }
-}
-
-// total - zero_point * sums, as floats.
-inline Lanes ToFloat(Accumulator total, const ZeroPoint& zero_point, const ChannelSum* sums) {
-  const __m256i* const halves = reinterpret_cast<const __m256i*>(sums);
-  const __m256i factors = _mm256_set1_epi32(zero_point.factors);
-  const __m256i low = _mm256_madd_epi16(factors, _mm256_loadu_si256(halves));
-  const __m256i high = _mm256_madd_epi16(factors, _mm256_loadu_si256(halves + 1));
-  return {_mm256_cvtepi32_ps(_mm256_add_epi32(total.low, low)),
-          _mm256_cvtepi32_ps(_mm256_add_epi32(total.high, high))};
 }
 
 #endif  // MODELSAT_CPU_GEMM_TILE_AVX2_H_

@@ -2,17 +2,29 @@
 
 #include <stdexcept>
 
+#include "cpu/kernels_internal.h"
+
 namespace modelsat {
 namespace {
 
-constexpr Isa kBestFirst[] = {Isa::kAvx512Vnni, Isa::kAvx2, Isa::kPortable};
+#if defined(MODELSAT_NEW_X86_KERNELS)
+constexpr bool kHasNewKernels = true;
+#else
+constexpr bool kHasNewKernels = false;
+#endif
+constexpr Isa kBestFirst[] = {Isa::kAmxInt8, Isa::kAvx512Vnni, Isa::kAvxVnni, Isa::kAvx2,
+                              Isa::kPortable};
 
 }  // namespace
 
 const char* IsaName(Isa isa) {
   switch (isa) {
+    case Isa::kAmxInt8:
+      return "amx_int8";
     case Isa::kAvx512Vnni:
       return "avx512_vnni";
+    case Isa::kAvxVnni:
+      return "avx_vnni";
     case Isa::kAvx2:
       return "avx2";
     case Isa::kPortable:
@@ -23,9 +35,13 @@ const char* IsaName(Isa isa) {
 
 bool Supports(const CpuFeatures& features, Isa isa) {
   switch (isa) {
+    case Isa::kAmxInt8:
+      return kHasNewKernels && features.amx_int8 && Supports(features, Isa::kAvx512Vnni);
     case Isa::kAvx512Vnni:
       return features.avx512f && features.avx512bw && features.avx512dq && features.avx512vl &&
              features.avx512_vnni;
+    case Isa::kAvxVnni:
+      return kHasNewKernels && features.avx_vnni && Supports(features, Isa::kAvx2);
     case Isa::kAvx2:
       return features.avx2 && features.fma;
     case Isa::kPortable:

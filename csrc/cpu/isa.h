@@ -10,9 +10,9 @@
 
 namespace modelsat {
 
-enum class Isa { kPortable, kAvx2, kAvx512Vnni };
+enum class Isa { kPortable, kAvx2, kAvxVnni, kAvx512Vnni, kAmxInt8 };
 
-// "portable", "avx2" or "avx512_vnni".
+// "portable", "avx2", "avx_vnni", "avx512_vnni" or "amx_int8".
 const char* IsaName(Isa isa);
 
 // Whether a processor with these features runs the kernels of an instruction set, in this build.

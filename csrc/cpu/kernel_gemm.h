@@ -237,15 +237,14 @@ void Linear(const PackedLinear& layer, const QuantizedRows& input, int rows, flo
 }
 
 void LinearGeluQuantize(const PackedLinear& layer, const QuantizedRows& input, int rows,
-                        const QuantizedRows& output) {
+                        const QuantizedRows& output, float* scratch) {
   if (rows == 0) return;
-  alignas(64) float scratch[kMaxTileRows * kBlock];
   alignas(64) float ranges[kMaxTileRows * 2 * kLanes];
   const Tiles tiles(rows);
   TileRunner<Tile::kWholeRowsGelu> runner(layer, input, tiles, kBlock, ranges);
   for (int block = 0; block < output.blocks; ++block) {
     const int begin = block * kBlock;
-    const int width = layer.out - begin < kBlock ? layer.out - begin : kBlock;
+    const int width = output.WidthOf(block);
     int row = 0;
     for (int t = 0; t < tiles.count; ++t) {
       const int height = tiles.HeightOf(t);

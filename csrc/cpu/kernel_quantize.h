@@ -58,27 +58,30 @@ inline void RoundRow(const float* row, const RowScale& scale, int width, std::ui
 // each is a chain of steps that wait for one another.
 template <int kRows>
 inline void QuantizeRows(const float* rows, std::int64_t stride, const Lanes (&low)[kRows],
-                         const Lanes (&high)[kRows], const QuantizedRows& output) {
+                         const Lanes (&high)[kRows], const QuantizedRows& output, int block = 0) {
   RowScale scales[kRows];
 #pragma GCC unroll 4
   for (int r = 0; r < kRows; ++r) {
-    scales[r] =
-        ChooseScale(MinLanes(low[r]), MaxLanes(high[r]), output.scales + r, output.zero_points + r);
+    const int place = r * output.blocks + block;
+    scales[r] = ChooseScale(MinLanes(low[r]), MaxLanes(high[r]), output.scales + place,
+                            output.zero_points + place);
   }
 #pragma GCC unroll 4
   for (int r = 0; r < kRows; ++r) {
-    RoundRow(rows + r * stride, scales[r], output.width,
-             output.values + static_cast<std::int64_t>(r) * output.width);
+    RoundRow(rows + r * stride, scales[r], output.WidthOf(block),
+             output.values + static_cast<std::int64_t>(r) * output.width + block * kBlock);
   }
 }
 
 template <int kRows>
-void FindRangesAndQuantize(const float* input, std::int64_t stride, const QuantizedRows& output) {
+void FindRangesAndQuantize(const float* input, std::int64_t stride, const QuantizedRows& output,
+                           int block) {
   Lanes low[kRows];
   Lanes high[kRows];
 #pragma GCC unroll 4
   for (int r = 0; r < kRows; ++r) low[r] = high[r] = Zero();
-  for (int i = 0; i < output.width; i += kLanes) {
+  const int width = output.WidthOf(block);
+  for (int i = 0; i < width; i += kLanes) {
 #pragma GCC unroll 4
     for (int r = 0; r < kRows; ++r) {
       const Lanes x = Load(input + r * stride + i);
@@ -86,15 +89,21 @@ void FindRangesAndQuantize(const float* input, std::int64_t stride, const Quanti
       high[r] = Max(x, high[r]);
     }
   }
-  QuantizeRows<kRows>(input, stride, low, high, output);
+  QuantizeRows<kRows>(input, stride, low, high, output, block);
+}
+
+// Rows of one block of the output's values.
+void QuantizeBlock(const float* input, std::int64_t stride, int rows, const QuantizedRows& output,
+                   int block) {
+  int r = 0;
+  for (; r + 4 <= rows; r += 4) {
+    FindRangesAndQuantize<4>(input + r * stride, stride, output.From(r), block);
+  }
+  for (; r < rows; ++r) FindRangesAndQuantize<1>(input + r * stride, stride, output.From(r), block);
 }
 
 void Quantize(const float* input, std::int64_t stride, int rows, const QuantizedRows& output) {
-  int r = 0;
-  for (; r + 4 <= rows; r += 4) {
-    FindRangesAndQuantize<4>(input + r * stride, stride, output.From(r));
-  }
-  for (; r < rows; ++r) FindRangesAndQuantize<1>(input + r * stride, stride, output.From(r));
+  QuantizeBlock(input, stride, rows, output, 0);
 }
 
 // state = gamma * (state - mean) / sqrt(variance + epsilon) + beta for kRows rows, and their

@@ -66,6 +66,11 @@ struct PackedLinear {
   int blocks = 1;  // as those of the rows that it reads
 };
 
+// The output of linear_gelu_quantize is quantized block by block, while a block of a few rows is
+// still in the first-level cache.
+inline constexpr int kBlock = 8 * kPanelsPerGroup * kLanes;
+constexpr int BlocksOf(int width) { return (width + kBlock - 1) / kBlock; }
+
 // Rows of activations: value = scale * (quantized - zero_point), per block of a row.
 struct QuantizedRows {
   std::uint8_t* values = nullptr;    // [rows, width], stride = width
@@ -74,17 +79,15 @@ struct QuantizedRows {
   int width = 0;
   int blocks = 1;  // of kBlock values each, the last one what is left; or one of the whole width
 
+  int WidthOf(int block) const {
+    return blocks == 1 || width - block * kBlock < kBlock ? width - block * kBlock : kBlock;
+  }
   QuantizedRows From(int row) const {
     const std::int64_t first = row;
     return {values + first * width, scales + first * blocks, zero_points + first * blocks, width,
             blocks};
   }
 };
-
-// The output of linear_gelu_quantize is quantized block by block, while a block of a few rows is
-// still in the first-level cache.
-inline constexpr int kBlock = 8 * kPanelsPerGroup * kLanes;
-constexpr int BlocksOf(int width) { return (width + kBlock - 1) / kBlock; }
 
 struct LayerNormWeights {
   const float* gamma = nullptr;  // [width]
@@ -141,9 +144,9 @@ struct Kernels {
                  std::int64_t output_stride);
 
   // The same, then GELU (x * Phi(x), to 5e-5), then each block of BlocksOf(out) quantized into
-  // `output`.
+  // `output`. `scratch` holds rows * kBlock floats.
   void (*linear_gelu_quantize)(const PackedLinear& layer, const QuantizedRows& input, int rows,
-                               const QuantizedRows& output);
+                               const QuantizedRows& output, float* scratch);
 
   // Asymmetric uint8 per row. The range always holds 0; a row of zeros gets scale 0.
   void (*quantize)(const float* input, std::int64_t stride, int rows, const QuantizedRows& output);

@@ -24,6 +24,7 @@ namespace {
 // Each file uses what the ones before it define.
 // clang-format off
 #include "cpu/lanes_avx2.h"
+#include "cpu/gemm_sums_avx2.h"
 #include "cpu/gemm_tile_avx2.h"
 #include "cpu/kernel_math.h"
 #include "cpu/kernel_quantize.h"

@@ -54,6 +54,7 @@ Workspace::Workspace(const NativeModel& model) : limits_(LimitsOf(model.config()
   qkv_ = layout.Reserve<float>(rows * model.qkv_stride());
   attended_ = layout.Reserve<float>(rows * attention);
   projected_ = layout.Reserve<float>(rows * hidden);
+  wide_block_ = layout.Reserve<float>(feed_forward_rows * kBlock);
   head_keys_ = layout.Reserve<float>(keys_values / 2);
   late_keys_values_ = layout.Reserve<float>(late_stride_ * model.late_layers());
   scores_ =

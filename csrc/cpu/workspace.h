@@ -37,8 +37,9 @@ class Workspace {
   const QuantizedRows& attended_quantized() const { return attended_quantized_; }
   float* projected() const { return buffer_.at<float>(projected_); }  // [rows, hidden_width]
 
-  // [feed_forward_rows, intermediate_width], in blocks
+  // [feed_forward_rows, intermediate_width], in blocks, and one block before it is quantized
   const QuantizedRows& wide_quantized() const { return wide_quantized_; }
+  float* wide_block() const { return buffer_.at<float>(wide_block_); }
 
   // Packed keys of one head in an early layer; packed keys and values of all heads in late ones.
   float* head_keys() const { return buffer_.at<float>(head_keys_); }
@@ -55,7 +56,7 @@ class Workspace {
 
  private:
   const PassLimits limits_;
-  std::size_t state_, qkv_, attended_, projected_;
+  std::size_t state_, qkv_, attended_, projected_, wide_block_;
   std::size_t head_keys_, late_keys_values_, scores_;
   std::size_t relevance_, relevance_scratch_;
   std::int64_t late_stride_ = 0;

@@ -13,6 +13,11 @@
 #endif
 #endif
 
+#if defined(MODELSAT_X86_64) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace modelsat {
 namespace {
 
@@ -96,10 +101,23 @@ std::string ReadBrand() {
 
 #endif  // MODELSAT_X86_64
 
+// Linux gives the tile registers, which are large, only to a process that has asked for them; all
+// its threads then have them.
+bool AskForTiles() {
+#if defined(MODELSAT_X86_64) && defined(__linux__)
+  constexpr long kRequest = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr long kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+
 CpuFeatures DetectHost() {
   CpuFeatures features;
 #if defined(MODELSAT_X86_64)
   features = DecodeCpuFeatures(ReadCpuidLeaves());
+  features.amx_int8 = features.amx_int8 && AskForTiles();
   features.brand = ReadBrand();
 #endif
   features.architecture = Architecture();

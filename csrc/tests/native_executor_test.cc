@@ -46,6 +46,11 @@ std::vector<NativeConfig> Shapes() {
   config.evidence_size = 9;
   config.relevance_hidden = 21;
   shapes.push_back(config);
+  config = SmallConfig();  // sizes that whole tiles of 64 make up
+  config.hidden = 128;
+  config.heads = 4;
+  config.intermediate = 448;
+  shapes.push_back(config);
   return shapes;
 }
 
@@ -170,7 +175,7 @@ TEST_P(NativeExecutorOfShape, ACandidateDoesNotDependOnTheOthersEvenWhenTheyFill
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, NativeExecutorOfShape, testing::Range(0, 4));
+INSTANTIATE_TEST_SUITE_P(Shapes, NativeExecutorOfShape, testing::Range(0, 5));
 
 TEST(NativeExecutor, CallsFromSeveralThreadsDoNotDisturbEachOther) {
   RandomNetwork network(SmallConfig(), 8);

@@ -11,6 +11,7 @@
 
 #include "cpu/isa.h"
 #include "cpu/kernels.h"
+#include "cpu/kernels_internal.h"
 #include "cpu/packing.h"
 #include "modelsat/cpu_features.h"
 
@@ -101,8 +102,9 @@ class NativeKernels : public testing::TestWithParam<Isa> {
 
 TEST_P(NativeKernels, LinearIsTheExactIntegerProductForAnyShape) {
   for (int trial = 0; trial < 60; ++trial) {
-    const int rows = Between(1, 40);
-    const int in = Between(1, 90);
+    const bool large = trial % 4 == 0;  // more rows than are worked on together, whole tiles
+    const int rows = large ? Between(30, 250) : Between(1, 40);
+    const int in = large ? 64 * Between(1, 3) : Between(1, 90);
     const int out = Between(1, 130);
     const bool extreme = trial % 3 == 0;  // where 16-bit sums of products would saturate
     SCOPED_TRACE(testing::Message()
@@ -133,8 +135,8 @@ TEST_P(NativeKernels, LinearIsTheExactIntegerProductForAnyShape) {
 }
 
 TEST_P(NativeKernels, BlocksOfARowHaveScalesOfTheirOwn) {
-  for (const int in : {kBlock + 1, 2 * kBlock, 3 * kBlock + 40}) {
-    const int rows = Between(1, 20);
+  for (const int in : {kBlock + 1, 2 * kBlock, 3 * kBlock + 40, 3 * kBlock + 64}) {
+    const int rows = Between(1, 60);
     const int out = Between(1, 110);
     SCOPED_TRACE(testing::Message() << "rows " << rows << " in " << in << " out " << out);
     const int blocks = BlocksOf(PadToLanes(in));
@@ -165,8 +167,8 @@ TEST_P(NativeKernels, BlocksOfARowHaveScalesOfTheirOwn) {
 
 TEST_P(NativeKernels, GeluIsCloseAndItsRowsAreQuantizedAlone) {
   for (int trial = 0; trial < 20; ++trial) {
-    const int rows = Between(1, 23);
-    const int in = Between(1, 50);
+    const int rows = trial % 4 == 1 ? Between(90, 130) : Between(1, 23);
+    const int in = trial % 2 == 1 ? 64 * Between(1, 2) : Between(1, 50);
     const int out = trial % 4 == 0 ? Between(kBlock, 3 * kBlock) : Between(1, 110);
     SCOPED_TRACE(testing::Message() << "trial " << trial << " rows " << rows << " out " << out);
     OwnedLinear linear(in, out, &random_, false);
@@ -180,10 +182,12 @@ TEST_P(NativeKernels, GeluIsCloseAndItsRowsAreQuantizedAlone) {
     const int blocks = BlocksOf(width);
     std::vector<float> y(std::size_t(rows) * width);
     kernels().linear(linear.layer, input.view(), rows, y.data(), width);
+    std::vector<float> scratch(std::size_t(rows) * kBlock);
     OwnedRows output(rows, width, blocks);
     OwnedRows expected(rows, width, blocks);
-    portable().linear_gelu_quantize(linear.layer, input.view(), rows, expected.view());
-    kernels().linear_gelu_quantize(linear.layer, input.view(), rows, output.view());
+    portable().linear_gelu_quantize(linear.layer, input.view(), rows, expected.view(),
+                                    scratch.data());
+    kernels().linear_gelu_quantize(linear.layer, input.view(), rows, output.view(), scratch.data());
     ASSERT_TRUE(output == expected);
     for (int r = 0; r < rows; ++r) {
       for (int n = 0; n < width; ++n) {
@@ -196,7 +200,8 @@ TEST_P(NativeKernels, GeluIsCloseAndItsRowsAreQuantizedAlone) {
     // a row alone
     const int row = Between(0, rows - 1);
     OwnedRows alone(1, width, blocks);
-    kernels().linear_gelu_quantize(linear.layer, input.view().From(row), 1, alone.view());
+    kernels().linear_gelu_quantize(linear.layer, input.view().From(row), 1, alone.view(),
+                                   scratch.data());
     ASSERT_TRUE(std::equal(alone.values.begin(), alone.values.end(),
                            output.values.begin() + std::ptrdiff_t{row} * width));
   }
@@ -212,12 +217,13 @@ TEST_P(NativeKernels, GeluIsWithin5e5) {
   PackWeights(weight.data(), 1, PaddedAxis(kLanes), one_input, packed.data(), 1, sums.data());
   const std::vector<float> scales(kLanes, 1.0f);
   OwnedRows input(1, kLanes);
+  std::vector<float> scratch(kBlock);
   for (float x = -14.0f; x < 14.0f; x += 0.01f) {
     const std::vector<float> biases(kLanes, x);
     const PackedLinear layer{
         packed.data(), sums.data(), scales.data(), biases.data(), kLanes, kLanes, 1};
     OwnedRows output(1, kLanes);
-    kernels().linear_gelu_quantize(layer, input.view(), 1, output.view());
+    kernels().linear_gelu_quantize(layer, input.view(), 1, output.view(), scratch.data());
     const double gelu = 0.5 * x * std::erfc(-x * std::sqrt(0.5));
     for (int n = 0; n < kLanes; ++n) ASSERT_NEAR(output.At(0, n), gelu, 5e-5) << x;
   }
@@ -478,6 +484,22 @@ TEST(Isa, AskingForWhatTheProcessorLacksSaysWhatItHas) {
   features.avx512_vnni = true;
   EXPECT_EQ(ChooseIsa(features, ""), Isa::kAvx512Vnni);
 }
+
+#if defined(MODELSAT_NEW_X86_KERNELS)
+TEST(Isa, TilesAndAvxVnniNeedTheSetsThatTheyBuildOn) {
+  CpuFeatures features;
+  features.amx_int8 = features.avx_vnni = true;
+  EXPECT_EQ(ChooseIsa(features, ""), Isa::kPortable);
+  features.avx2 = features.fma = true;
+  EXPECT_EQ(ChooseIsa(features, ""), Isa::kAvxVnni);
+  EXPECT_THROW(ChooseIsa(features, "amx_int8"), std::runtime_error);
+  features.avx512f = features.avx512bw = features.avx512dq = features.avx512vl = true;
+  EXPECT_EQ(ChooseIsa(features, ""), Isa::kAvxVnni);
+  features.avx512_vnni = true;
+  EXPECT_EQ(ChooseIsa(features, ""), Isa::kAmxInt8);
+  EXPECT_EQ(ChooseIsa(features, "avx_vnni"), Isa::kAvxVnni);
+}
+#endif
 
 }  // namespace
 }  // namespace modelsat

@@ -33,7 +33,7 @@ struct CpuFeatures {
   bool avx512dq = false;
   bool avx512vl = false;
   bool avx512_vnni = false;
-  bool amx_int8 = false;  // Linux also wants the process to ask for the tile registers (arch_prctl)
+  bool amx_int8 = false;  // of this machine: and the system lets this process have the registers
 };
 
 // The features that `leaves` describe; architecture and brand stay empty.

@@ -43,7 +43,7 @@ struct NativeOptions {
   int threads = 1;  // that work on one batch, the caller's own included; 0: UsableCpuCount()
   std::int32_t max_batch_requests = 64;
   std::int32_t max_batch_tokens = 8192;
-  std::string isa;  // "avx512_vnni", "avx2", "portable"; empty: the best of this processor
+  std::string isa;  // one of NativeIsas(); empty: the best of this processor
 };
 
 // Scores packed batches. An answer depends on its instruction and its candidate alone, to the bit:

@@ -19,13 +19,13 @@ from modelsat_engine.runtime.executors.native_weights import network_sizes, tens
 if TYPE_CHECKING:
     from modelsat_engine import _core
 
-#: Forces one of the instruction sets: portable, avx2 or avx512_vnni.
+#: Forces one of the instruction sets: portable, avx2, avx_vnni, avx512_vnni or amx_int8.
 ISA_VARIABLE = "MODELSAT_ISA"
 _ARCHITECTURES = ("x86_64", "amd64")
 
 
 def instruction_set() -> str:
-    """The instruction set that the native kernels run with here: ``avx512_vnni``, ``avx2`` or ``portable``.
+    """The instruction set that the native kernels run with here, such as ``avx512_vnni`` or ``portable``.
 
     The best one of this processor, or the one that ``MODELSAT_ISA`` names.
 
