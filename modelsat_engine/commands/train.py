@@ -78,6 +78,4 @@ def _show(progress: ProgressBar, event: dict[str, Any]) -> None:
     note = f"{event['stage']} step {event['step']:,} of {event['steps']:,}, loss {event['loss']:.4f}"
     if "validation_auc" in event:
         note += f", validation AUC {event['validation_auc']:.4f}"
-    if "branch" in event:
-        note = f"branch {event['branch'] + 1} of {event['branches']}, {note}"
     progress.update(event["step"] / max(event["steps"], 1), note)

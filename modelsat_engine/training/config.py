@@ -71,10 +71,8 @@ class ScheduleConfig:
         average_decay: of the exponential moving average of the weights, which is what is evaluated and kept.
         evaluations_per_epoch: how often the validation split decides whether to go on.
         patience: evaluations without a better one before the run stops.
-        soup_from: the averages of all evaluations from this share of stage two on are averaged once more, each
-            alike, and kept (a model soup, Wortsman et al. 2022); 1.0 keeps those of the best evaluation alone.
-        branches: runs of both stages from the same random start, each with an order of questions and candidates of
-            its own, whose weights are averaged.
+        soup: keep the mean of the best evaluation's weights and the last one's (a model soup, Wortsman et al. 2022)
+            instead of the best one's alone.
         precision: of the products in training: "float32", or "bfloat16", which processors with AMX multiply several
             times faster. Weights, their averages and calibration are float32 either way.
     """
@@ -90,15 +88,12 @@ class ScheduleConfig:
     average_decay: float = 0.998
     evaluations_per_epoch: int = 2
     patience: int = 3
-    soup_from: float = 1.0
-    branches: int = 1
+    soup: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(f"precision {self.precision!r} is not known: use 'float32' or 'bfloat16'")
-        if self.branches < 1 or not 0 <= self.soup_from <= 1:
-            raise ValueError("branches must be 1 or more, and soup_from a share from 0 to 1")
 
 
 @dataclass(frozen=True)

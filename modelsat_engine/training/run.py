@@ -27,11 +27,10 @@ from modelsat_engine.aptitude.zoo import save_zoo
 from modelsat_engine.evaluation.metrics import expected_calibration_error, mean_auc_per_model
 from modelsat_engine.evaluation.outcomes import OutcomeData
 from modelsat_engine.model.network import ModelSatNetwork
-from modelsat_engine.training.branches import run_branches
 from modelsat_engine.training.calibration import fit_temperature
 from modelsat_engine.training.config import TrainConfig
 from modelsat_engine.training.preparation import Prepared, prepare
-from modelsat_engine.training.trainer import Progress, TrainState
+from modelsat_engine.training.trainer import Progress, Trainer, TrainState
 
 #: Files of a finished run, which `modelsat export` reads.
 NETWORK_FILE, RUN_FILE = "network.safetensors", "run.json"
@@ -76,12 +75,15 @@ def train(
     torch.set_num_threads(config.threads)
     test = None if aptitude_test is None else AptitudeTest.load(aptitude_test)
     prepared = prepare(config, Path(data_dir), base_directory, test)
-    states = run_branches(config, prepared, _validation(prepared), directory, resume, progress)
-    return write_checkpoint(config, prepared, states, base_directory, directory)
+    trainer = Trainer(
+        config, prepared.network, prepared.sampler, prepared.inputs, _validation(prepared), directory, progress
+    )
+    state = trainer.run(resume)
+    return write_checkpoint(config, prepared, state, base_directory, directory)
 
 
 def write_checkpoint(
-    config: TrainConfig, prepared: Prepared, states: list[TrainState], base_directory: Path, directory: Path
+    config: TrainConfig, prepared: Prepared, state: TrainState, base_directory: Path, directory: Path
 ) -> dict[str, Any]:
     """Calibrates the trained network and writes what `modelsat export` reads; returns what run.json records."""
     calibration = calibrate(prepared)
@@ -101,9 +103,9 @@ def write_checkpoint(
             "outcomes": int(data.known[np.ix_(split.seen_rows, split.train)].sum()),
             "sources": SOURCES,
         },
-        "best_step": states[0].best_step,
-        "steps": sum(state.step for state in states),
-        "history": [{"branch": branch, **entry} for branch, state in enumerate(states) for entry in state.history],
+        "best_step": state.best_step,
+        "steps": state.step,
+        "history": state.history,
         "calibration": calibration,
     }
     weights = {name: value.contiguous() for name, value in prepared.network.state_dict().items()}

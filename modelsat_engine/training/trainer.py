@@ -37,7 +37,6 @@ class TrainState:
     best: float = -1.0
     best_step: int = 0
     bad_evaluations: int = 0
-    soup_size: int = 0
     finished: bool = False
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -71,7 +70,6 @@ class Trainer:
         self.state = TrainState()
         self.average = {name: value.clone() for name, value in network.state_dict().items()}
         self.best = {name: value.clone() for name, value in self.average.items()}
-        self.soup = {name: torch.zeros_like(value) for name, value in self.average.items()}
         schedule = config.schedule
         self.steps = {
             "connector": schedule.connector_steps,
@@ -95,7 +93,7 @@ class Trainer:
             self._run_stage(stage, pending)
             pending = None
         if self.state.history:
-            self.network.load_state_dict(self.soup if self.state.soup_size else self.best)
+            self.network.load_state_dict(self._kept())
         self.network.eval()
         return self.state
 
@@ -167,10 +165,6 @@ class Trainer:
         self.network.eval()
         with self._precision():
             auc = self.validate(self.network)
-        if self.state.step >= self.config.schedule.soup_from * self.steps["all"] and self.config.schedule.soup_from < 1:
-            self.state.soup_size += 1
-            for name, value in self.average.items():
-                self.soup[name].lerp_(value, 1 / self.state.soup_size)
         if auc > self.state.best:
             self.state.best, self.state.best_step, self.state.bad_evaluations = auc, self.state.step, 0
             self.best = {name: value.clone() for name, value in self.average.items()}
@@ -180,6 +174,12 @@ class Trainer:
         self.network.load_state_dict(current)
         self.network.train()
         return auc
+
+    def _kept(self) -> dict[str, Tensor]:
+        """The best weights; in a soup their mean with the last ones, which predicts about as their ensemble would."""
+        if not self.config.schedule.soup:
+            return self.best
+        return {name: torch.lerp(value, self.average[name], 0.5) for name, value in self.best.items()}
 
     def _precision(self) -> torch.autocast:
         return torch.autocast("cpu", torch.bfloat16, enabled=self.config.schedule.precision == "bfloat16")
@@ -220,8 +220,6 @@ class Trainer:
         save_file(_contiguous(self.network.state_dict()), fresh / "network.safetensors")
         save_file(_contiguous(self.average), fresh / "average.safetensors")
         save_file(_contiguous(self.best), fresh / "best.safetensors")
-        if self.state.soup_size:
-            save_file(_contiguous(self.soup), fresh / "soup.safetensors")
         save_file(_optimizer_tensors(optimizer), fresh / "optimizer.safetensors")
         state = {"recipe": self.config.to_json(), "state": vars(self.state)}
         (fresh / "state.json").write_text(json.dumps(state, indent=1))
@@ -245,8 +243,6 @@ class Trainer:
         self.network.load_state_dict(load_file(directory / "network.safetensors"))
         self.average = load_file(directory / "average.safetensors")
         self.best = load_file(directory / "best.safetensors")
-        if self.state.soup_size:
-            self.soup = load_file(directory / "soup.safetensors")
         return load_file(directory / "optimizer.safetensors")
 
 

@@ -95,12 +95,12 @@ class KilledError(Exception):
     """Stands for the process dying between two steps."""
 
 
-@pytest.mark.parametrize(("after", "soup_from"), [(5, 1.0), (12, 1.0), (17, 1.0), (40, 1.0), (40, 0.3)])
+@pytest.mark.parametrize(("after", "soup"), [(5, False), (12, False), (17, False), (40, False), (40, True)])
 def test_a_killed_run_resumes_to_the_same_weights(
-    tmp_path: Path, after: int, soup_from: float, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, after: int, soup: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("modelsat_engine.training.trainer.CHECKPOINT_STEPS", 4)
-    whole = make_trainer(tmp_path / "whole", soup_from=soup_from)
+    whole = make_trainer(tmp_path / "whole", soup=soup)
     whole.run()
     seen = 0
 
@@ -111,8 +111,8 @@ def test_a_killed_run_resumes_to_the_same_weights(
             raise KilledError
 
     with pytest.raises(KilledError):
-        make_trainer(tmp_path / "killed", kill, soup_from=soup_from).run()
-    resumed = make_trainer(tmp_path / "killed", soup_from=soup_from)
+        make_trainer(tmp_path / "killed", kill, soup=soup).run()
+    resumed = make_trainer(tmp_path / "killed", soup=soup)
     resumed.run(resume=True)
     assert resumed.state.history == whole.state.history
     for name, value in whole.network.state_dict().items():
@@ -152,19 +152,18 @@ def test_validation_decides_which_weights_stay_and_when_to_stop(tmp_path: Path) 
     assert state.best_step == state.history[1]["step"]
 
 
-def test_a_soup_is_the_mean_of_the_later_evaluations(tmp_path: Path) -> None:
+def test_a_soup_is_the_mean_of_the_best_and_the_last_weights(tmp_path: Path) -> None:
     evaluated: list[dict[str, torch.Tensor]] = []
 
     def validate(network: ModelSatNetwork) -> float:
         evaluated.append({name: value.clone() for name, value in network.state_dict().items()})
-        return 0.9 - 0.1 * len(evaluated)  # the best is the first one, which is not in the soup
+        return 0.9 - 0.1 * abs(len(evaluated) - 2)  # the second is the best
 
-    trainer = make_trainer(tmp_path, validate=validate, soup_from=0.5, patience=99)
+    trainer = make_trainer(tmp_path, validate=validate, soup=True, patience=99)
     state = trainer.run()
-    later = [kept for kept, entry in zip(evaluated, state.history, strict=True) if entry["step"] >= state.step / 2]
-    assert 2 <= state.soup_size == len(later) < len(evaluated)
+    assert state.best_step == state.history[1]["step"] < state.history[-1]["step"]
     for name, value in trainer.network.state_dict().items():
-        assert torch.allclose(value, torch.stack([kept[name] for kept in later]).mean(0), atol=1e-6), name
+        assert torch.allclose(value, (evaluated[1][name] + evaluated[-1][name]) / 2, atol=1e-6), name
 
 
 def test_products_in_half_precision_train_the_same_network_nearly(tmp_path: Path) -> None:
@@ -173,6 +172,11 @@ def test_products_in_half_precision_train_the_same_network_nearly(tmp_path: Path
     assert losses[0] != losses[1]
     assert losses[0] == pytest.approx(losses[1], abs=0.03)
     assert all(value.dtype == torch.float32 for value in networks[1].network.parameters())
+
+
+def test_a_recipe_says_which_precisions_there_are() -> None:
+    with pytest.raises(DataError, match="precision 'float16' is not known"):
+        TrainConfig.from_json({"schedule": {"precision": "float16"}})
 
 
 def test_batches_depend_on_seed_epoch_and_number_alone(tmp_path: Path) -> None:
