@@ -150,6 +150,7 @@ def table(output: Path, bundle: Path | None, zoo: Path | None, as_json: bool) ->
     \b
     Examples:
       modelsat candidates table -o candidates.npz
+      modelsat candidates table --zoo zoo.json -o candidates.npz
     """
     from modelsat_engine.export.bundle import Bundle
     from modelsat_engine.runtime.table_file import write_table

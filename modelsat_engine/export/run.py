@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from modelsat_engine.errors import BundleError, DataError
+from modelsat_engine.evaluation.scenarios import SCENARIO_NAMES
 from modelsat_engine.export.bundle import FORMAT_VERSION, Bundle, write_manifest
 from modelsat_engine.export.onnx import WEIGHTS_FILE, export_capability, export_router
 from modelsat_engine.export.quantization import SCHEME, quantize_network
@@ -124,5 +125,21 @@ def _router_json(
             "split": run["split"],
             "torch": version("torch").partition("+")[0],
         },
-        "quality": quality or {},
+        "quality": _in_short(quality or {}),
+    }
+
+
+def _in_short(quality: dict[str, Any]) -> dict[str, Any]:
+    """Of what `modelsat evaluate` measured: models the router knows, models it does not, data it does not."""
+    scenarios = quality.get("scenarios")
+    if not isinstance(scenarios, dict):
+        return quality
+    told = ("models", "questions", "predictions", "zoos")
+    return {
+        "settings": quality.get("settings", {}),
+        "scenarios": {
+            name: {key: value for key, value in scenarios[name].items() if key in told}
+            for name in SCENARIO_NAMES
+            if name in scenarios
+        },
     }
