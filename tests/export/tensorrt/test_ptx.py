@@ -11,10 +11,8 @@ from pathlib import Path
 import pytest
 
 from modelsat_engine.errors import KernelError
-from modelsat_engine.export.tensorrt.plugins.ptx import compile_plugin, without_hidden_parameters
-from modelsat_engine.export.tensorrt.plugins.scoring_head import HeadSizes, head_form
-from modelsat_engine.kernels.scoring_head.launch import ScoringHeadShape
 
+# Triton is imported by the tests, not by this file: whoever collects tests/kernels after it wants the interpreter
 ENTRY = """//
 .visible .entry kernel(
 	.param .u64 .ptr .global .align 1 kernel_param_0,
@@ -63,6 +61,8 @@ print(json.dumps(found))
 
 
 def test_parameters_that_triton_appends_are_taken_off() -> None:
+    from modelsat_engine.export.tensorrt.plugins.ptx import without_hidden_parameters
+
     stripped = without_hidden_parameters(ENTRY, 2)
     assert "kernel_param_1" in stripped
     assert "kernel_param_2" not in stripped
@@ -72,6 +72,8 @@ def test_parameters_that_triton_appends_are_taken_off() -> None:
 
 
 def test_a_parameter_that_is_read_stays_or_the_kernel_is_refused() -> None:
+    from modelsat_engine.export.tensorrt.plugins.ptx import without_hidden_parameters
+
     with pytest.raises(KernelError, match="reads kernel_param_1, for which TensorRT has no value"):
         without_hidden_parameters(ENTRY, 1)
 
@@ -79,12 +81,17 @@ def test_a_parameter_that_is_read_stays_or_the_kernel_is_refused() -> None:
 def test_fractions_at_run_time_are_refused() -> None:
     import torch
 
+    from modelsat_engine.export.tensorrt.plugins.ptx import compile_plugin
+    from modelsat_engine.kernels.scoring_head.launch import ScoringHeadShape
+
     shape = ScoringHeadShape(96, 1, 0, 0, torch.float32, False, "layer", False, 0)
     with pytest.raises(KernelError, match="passes epsilon, temperature, calibration_bias, value at run time"):
         compile_plugin(shape.specialize("sm_90"), 90)
 
 
 def test_numbers_of_the_calibration_are_compiled_in() -> None:
+    from modelsat_engine.export.tensorrt.plugins.scoring_head import HeadSizes, head_form
+
     form = head_form(HeadSizes("FLOAT", 96, 2, 1e-12, 1.25, -0.5, 13), 90)
     assert (form.fixed["temperature"], form.fixed["calibration_bias"], form.fixed["EVIDENCE"]) == (1.25, -0.5, 13)
     assert [kind for kind in form.arguments.values() if not kind.startswith("*")] == ["i32"]
