@@ -30,11 +30,12 @@ def test_the_shipped_router_has_a_profile_for_every_length_and_one_for_many() ->
         "latency-32",
         "latency-64",
         "latency-128",
+        "latency-256",
         "throughput",
     ]
     assert {profile.requests.largest for profile in profiles[:-1]} == {1}
-    assert (profiles[-1].requests.largest, profiles[-1].tokens.largest) == (64, 128)
-    assert profiles[2].shapes(RouterSizes(128, (1, 440), ())) == {
+    assert (profiles[-1].requests.largest, profiles[-1].tokens.largest) == (64, 256)
+    assert profiles[2].shapes(RouterSizes(256, (1, 440), ())) == {
         "input_ids": ((1, 1), (1, 64), (1, 64)),
         "attention_mask": ((1, 1), (1, 64), (1, 64)),
         "inquiry_start": ((1, 1, 440), (16, 1, 440), (512, 1, 440)),
