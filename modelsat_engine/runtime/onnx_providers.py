@@ -32,14 +32,14 @@ class Provider:
     Attributes:
         name: as our executors and messages call it.
         title: as ONNX Runtime calls it.
-        library: its shared library beside ONNX Runtime's own; None when it is part of it.
+        shared_library: its file beside ONNX Runtime's own; None when it is part of it.
         needs: what that library needs, for messages.
         device: where its inputs and outputs may lie.
     """
 
     name: str
     title: str
-    library: str | None = None
+    shared_library: str | None = None
     needs: str = ""
     device: str = "cpu"
 
@@ -84,7 +84,7 @@ def unavailable_reason(provider: Provider = CPU) -> str | None:
         return str(error)
     if provider.title not in onnxruntime.get_available_providers():
         return _why_not_built_in(provider, onnxruntime.__version__)
-    if provider.library is None:
+    if provider.shared_library is None:
         return None
     missing = [reason for reason in (_why_no_driver(), _why_not_loaded(provider, onnxruntime)) if reason is not None]
     return "; ".join(missing) or _why_not_started(provider, onnxruntime)
@@ -151,7 +151,7 @@ def _why_not_loaded(provider: Provider, onnxruntime: Any) -> str | None:
     _preload(onnxruntime)
     start, end = ("", ".dll") if os.name == "nt" else ("lib", ".so")
     folder = Path(onnxruntime.__file__).parent / "capi"
-    library = folder / f"{start}{provider.library}{end}"
+    library = folder / f"{start}{provider.shared_library}{end}"
     try:
         ctypes.CDLL(str(folder / f"{start}onnxruntime_providers_shared{end}"), mode=ctypes.RTLD_GLOBAL)
         ctypes.CDLL(str(library))
