@@ -76,7 +76,7 @@ def _torch_loop(bundle: Bundle, prompt: np.ndarray, each: list[EncodedCandidates
     from modelsat_engine.export.network import network_of
     from modelsat_engine.model.network import ConnectedZoo
 
-    network = network_of(bundle, layout="capability_first", inject_at=0, relevance_hidden=0)
+    network = network_of(bundle, layout="capability_first", inject_at=0, relevance_hidden=0, refinement_axes=0)
     feeds = padded_feeds([prompt], each[0])
     ids, mask = torch.from_numpy(feeds["input_ids"]), torch.from_numpy(feeds["attention_mask"])
     hidden = network.config.trunk.hidden

@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 
 from modelsat_engine.aptitude.files import sha256_hex
+from modelsat_engine.aptitude.refinement import Refinement
 from modelsat_engine.aptitude.test import AptitudeTest
 from modelsat_engine.errors import ProfileError
 
-_JSON_KEYS = frozenset({"name", "correct", "total", "answers", "notes", "usd_per_million_tokens", "test_id"})
+_JSON_KEYS = frozenset(
+    {"name", "correct", "total", "answers", "notes", "usd_per_million_tokens", "test_id", "refinement"}
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class CapabilityProfile:
         notes: expert notes in plain words (languages, instruction-tuned or not, context length), may be "".
         usd_per_million_tokens: price, US dollars; None when unknown, never a guess.
         test_id: the :attr:`AptitudeTest.id` the counts belong to; None when the writer did not say.
+        refinement: what other graded answers add, for one router; None without any.
 
     Raises:
         ProfileError: an empty name, different keys, a count that is not a whole number, correct outside
@@ -43,6 +47,7 @@ class CapabilityProfile:
     notes: str = ""
     usd_per_million_tokens: float | None = None
     test_id: str | None = None
+    refinement: Refinement | None = None
 
     def __post_init__(self) -> None:
         name: object = self.name  # a file may hold anything
@@ -53,6 +58,8 @@ class CapabilityProfile:
             raise ProfileError(f"{self.name}: notes must be text, not {type(notes).__name__}")
         if self.test_id is not None and not isinstance(self.test_id, str):
             raise ProfileError(f"{self.name}: test_id must be the aptitude test's id, not {self.test_id!r}")
+        if self.refinement is not None and not isinstance(self.refinement, Refinement):
+            raise ProfileError(f"{self.name}: refinement must be a Refinement, not {type(self.refinement).__name__}")
         correct = _counts(self.name, "correct", self.correct)
         total = _counts(self.name, "total", self.total)
         if not total:
@@ -147,6 +154,8 @@ class CapabilityProfile:
             value["usd_per_million_tokens"] = self.usd_per_million_tokens
         if self.test_id is not None:
             value["test_id"] = self.test_id
+        if self.refinement is not None:
+            value["refinement"] = self.refinement.to_json()
         return value
 
     @classmethod
@@ -168,7 +177,13 @@ class CapabilityProfile:
             raise ProfileError(
                 f"{name}: unknown key {unknown[0]!r}; a profile may have {', '.join(sorted(_JSON_KEYS))}"
             )
-        return cls(**{**value, "notes": value.get("notes") or ""})
+        refinement = value.get("refinement")
+        if refinement is not None:
+            try:
+                refinement = Refinement.from_json(refinement)
+            except ProfileError as error:
+                raise ProfileError(f"{name}: {error}") from error
+        return cls(**{**value, "notes": value.get("notes") or "", "refinement": refinement})
 
     @cached_property
     def hash(self) -> str:

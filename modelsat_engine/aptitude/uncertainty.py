@@ -104,6 +104,7 @@ def draw_profiles(
             notes=profile.notes,
             usd_per_million_tokens=profile.usd_per_million_tokens,
             test_id=test.id,
+            refinement=profile.refinement,
         )
         for index, row in enumerate(right.tolist())
     ]

@@ -11,6 +11,7 @@ import click
 from modelsat_engine.commands.candidate_changes import add, choices, remove, replace
 from modelsat_engine.commands.console import bar, console, one_line, percent, price, print_json
 from modelsat_engine.commands.options import bundle_option, json_option, zoo_option
+from modelsat_engine.commands.refine import refine
 from modelsat_engine.commands.zoo import read_zoo
 from modelsat_engine.errors import CandidateError
 
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
     from modelsat_engine.aptitude import CapabilityProfile
 
 
-@click.group("candidates", short_help="List, show, add, replace and remove the candidates of a zoo.")
+@click.group("candidates", short_help="List, show, add, replace, refine and remove the candidates of a zoo.")
 def command() -> None:
-    """List, show, add, replace and remove the candidates of a zoo.
+    """List, show, add, replace, refine and remove the candidates of a zoo.
 
     Without --zoo and MODELSAT_ZOO it is your own zoo: the first change makes it, as a copy of the bundle's, in your
     data directory, and from then on every command uses it. 'candidates list' says where it is. Several commands
@@ -30,6 +31,7 @@ def command() -> None:
     Examples:
       modelsat candidates list
       modelsat candidates add my-model.json --price 0.6
+      modelsat candidates refine my-model graded.jsonl
       modelsat route "Who wrote Faust?"
     """
 
@@ -61,8 +63,8 @@ def list_candidates(bundle: Path | None, zoo: Path | None, as_json: bool) -> Non
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("candidate", "aptitude", "", "items", "$/M tokens", "notes"):
-        right = heading in ("aptitude", "items", "$/M tokens")
+    for heading in ("candidate", "aptitude", "", "items", "more answers", "$/M tokens", "notes"):
+        right = heading in ("aptitude", "items", "more answers", "$/M tokens")
         table.add_column(heading, justify="right" if right else "left", no_wrap=heading != "notes")
     for profile in profiles:
         table.add_row(
@@ -70,6 +72,7 @@ def list_candidates(bundle: Path | None, zoo: Path | None, as_json: bool) -> Non
             percent(profile.accuracy),
             Text(bar(profile.accuracy), style="cyan"),
             f"{sum(profile.total.values()):,}",
+            "" if profile.refinement is None else f"{profile.refinement.answers:,}",
             price(profile.usd_per_million_tokens),
             Text(one_line(profile.notes), style="dim"),
         )
@@ -114,6 +117,8 @@ def show(name: str, bundle: Path | None, zoo: Path | None, as_json: bool) -> Non
     )
     if profile.notes:
         out.print(Text(one_line(profile.notes), style="dim"))
+    if profile.refinement is not None:
+        out.print(f"refined by {profile.refinement.answers:,} more graded answers", markup=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("task", no_wrap=True)
     table.add_column("accuracy", justify="right")
@@ -169,6 +174,7 @@ def _summary(profile: CapabilityProfile) -> dict[str, Any]:
         "name": profile.name,
         "accuracy": None if math.isnan(profile.accuracy) else round(profile.accuracy, 4),
         "items": sum(profile.total.values()),
+        "refined_by": 0 if profile.refinement is None else profile.refinement.answers,
         "usd_per_million_tokens": profile.usd_per_million_tokens,
         "notes": profile.notes,
     }
@@ -178,5 +184,5 @@ def _share(accuracy: float) -> float:
     return -1.0 if math.isnan(accuracy) else accuracy
 
 
-for _change in (add, replace, remove):
+for _change in (add, replace, remove, refine):
     command.add_command(_change)

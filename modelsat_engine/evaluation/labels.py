@@ -13,6 +13,7 @@ TITLES = {
 }
 LABELS = {
     "router": "router",
+    "router_refined": "router, full history",
     "random": "random candidate",
     "aptitude_accuracy": "best single by aptitude test",
     "best_single": "best single in hindsight",

@@ -13,6 +13,7 @@ from modelsat_engine.evaluation.labels import DEFERRAL_LABELS, KIND_LABELS, LABE
 ENDINGS = (".png", ".svg", ".pdf")
 _COLOURS = {
     "router": "#0b6e4f",
+    "router_refined": "#52b788",
     "oracle": "#b8b8b8",
     "random": "#8c8c8c",
     "best_single": "#444444",

@@ -13,6 +13,7 @@ from modelsat_engine.aptitude.building import profiles_from_outcomes
 from modelsat_engine.evaluation.baselines import baseline_predictions, baselines_elsewhere
 from modelsat_engine.evaluation.cost import cost_rows
 from modelsat_engine.evaluation.embedding_cache import cached_embeddings
+from modelsat_engine.evaluation.history import refined_profiles
 from modelsat_engine.evaluation.outcomes import OutcomeData
 from modelsat_engine.evaluation.router import instruction_embeddings, router_probabilities
 from modelsat_engine.evaluation.routerbench import RouterBench, profile_rows
@@ -22,7 +23,7 @@ from modelsat_engine.export.bundle import Bundle
 
 Progress = Callable[[float, str], object]
 # Shares of the whole work, for the progress bar.
-_EMBEDDED, _ROUTED, PREDICTED = 0.5, 0.8, 0.9
+_EMBEDDED, _REFINED, _ROUTED, PREDICTED = 0.4, 0.6, 0.8, 0.9
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +33,7 @@ class Predictions:
     Attributes:
         P: predictor -> float32 ``[Q, M]`` over all questions and rows of the data, NaN where nothing was asked.
         on_bench: predictor -> float32 ``[N, M]`` for the questions of RouterBench; empty without it.
-        seconds: wall time of embedding, routing and baselines.
+        seconds: wall time of embedding, refining, routing and baselines.
     """
 
     P: dict[str, np.ndarray]
@@ -75,36 +76,50 @@ def predict(
         embedding[needed], bench_embedding = embedded[: len(needed)], embedded[len(needed) :]
     watch.lap("embedding")
 
-    asked, total = 0, len(columns) + len(bench_texts)
+    profiles = {"router": dict(zip(everyone.tolist(), profiles_from_outcomes(data, test, everyone), strict=True))}
+    if bundle.config.get("refinement_axes"):
+        profiles["router_refined"] = refined_profiles(
+            bundle,
+            profiles["router"],
+            data,
+            split.train,
+            executor=executor,
+            progress=lambda share: report(_EMBEDDED + share * (_REFINED - _EMBEDDED), "refining"),
+        )
+    watch.lap("refining")
+    asked, total = 0, len(profiles) * (len(columns) + len(bench_texts))
 
-    def route(rows: np.ndarray, texts: list[str]) -> np.ndarray:
+    def route(name: str, rows: np.ndarray, texts: list[str]) -> np.ndarray:
         nonlocal asked
         before, asked = asked, asked + len(texts)
         return router_probabilities(
             bundle,
-            profiles_from_outcomes(data, test, rows),
+            [profiles[name][row] for row in rows.tolist()],
             texts,
             executor=executor,
             progress=lambda share: report(
-                _EMBEDDED + (_ROUTED - _EMBEDDED) * (before + share * len(texts)) / total, "routing"
+                _REFINED + (_ROUTED - _REFINED) * (before + share * len(texts)) / total, "routing"
             ),
         )
 
-    P = np.full((len(data.questions), len(data.model_keys)), np.nan, np.float32)  # [Q, M]
+    P, on_bench = {}, {}
     together: dict[tuple[int, ...], list[int]] = {}  # questions for the same models share batches
     for column, rows in rows_of_column.items():
         together.setdefault(tuple(sorted(rows)), []).append(column)
-    for of_rows, of_columns in together.items():
-        rows_, columns_ = np.array(of_rows, np.int64), np.array(of_columns, np.int64)
-        P[np.ix_(columns_, rows_)] = route(rows_, [data.questions.instruction[column] for column in of_columns])
-    on_bench: dict[str, np.ndarray] = {}
     bench_rows = np.empty(0, np.int64)
     if bench is not None:
         scored = {row for of_model in profile_rows(data, everyone, bench.models).values() for row in of_model}
         bench_rows = np.array(sorted(scored), np.int64)
-        on_bench["router"] = np.full((len(bench_texts), len(data.model_keys)), np.nan, np.float32)
-        if len(bench_rows):
-            on_bench["router"][:, bench_rows] = route(bench_rows, list(bench_texts))
+    for name in profiles:
+        P[name] = np.full((len(data.questions), len(data.model_keys)), np.nan, np.float32)  # [Q, M]
+        for of_rows, of_columns in together.items():
+            rows_, columns_ = np.array(of_rows, np.int64), np.array(of_columns, np.int64)
+            texts = [data.questions.instruction[column] for column in of_columns]
+            P[name][np.ix_(columns_, rows_)] = route(name, rows_, texts)
+        if bench is not None:
+            on_bench[name] = np.full((len(bench_texts), len(data.model_keys)), np.nan, np.float32)
+            if len(bench_rows):
+                on_bench[name][:, bench_rows] = route(name, bench_rows, list(bench_texts))
     watch.lap("routing")
 
     def compared(share: float) -> None:
@@ -114,7 +129,7 @@ def predict(
     if len(bench_rows):
         on_bench.update(baselines_elsewhere(data, split, test, embedding, bench_embedding, bench_rows))
     watch.lap("baselines")
-    return Predictions({"router": P, **baselines}, on_bench, watch.seconds)
+    return Predictions({**P, **baselines}, on_bench, watch.seconds)
 
 
 def _wanted(data: OutcomeData, split: Split, names: list[str], max_questions: int | None) -> dict[int, set[int]]:

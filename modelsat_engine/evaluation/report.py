@@ -96,7 +96,11 @@ def _priced_table(scenario: Mapping[str, Any]) -> Table:
     )
     named = scenario["named_pair"]
     if named is not None:
-        keys = [key for key in ("router", "knn_full_history", "best_per_task") if key in named["predictors"]]
+        keys = [
+            key
+            for key in ("router", "router_refined", "knn_full_history", "best_per_task")
+            if key in named["predictors"]
+        ]
         apgr = ", ".join(f"{DEFERRAL_LABELS[key]} {_plain(named['predictors'][key]['apgr'])}" for key in keys)
         caption += f". {_short(named['weak'])} against {_short(named['strong'])}: APGR {apgr}"
     title = f"{TITLES['cost_pairs']} ({scenario['questions']:,}): priced models"

@@ -64,10 +64,11 @@ def evaluate(
             data             {"models", "questions", "seen_models", "new_models", "train_questions"}
             split            {"seed", "aptitude_test_id", "new_tasks"}
             scenarios        {name: scenario}
-            seconds          {"embedding", "routing", "baselines", "scoring"}, wall time
+            seconds          {"embedding", "refining", "routing", "baselines", "scoring"}, wall time
 
         and a scenario is what :func:`score_predictions` returns. Every figure is ``{"mean", "sd"}``, shares not per
-        cent, null where it is not defined. Predictors: router, aptitude_accuracy, best_per_task, knn_full_history,
+        cent, null where it is not defined. Predictors: router; router_refined, where the router has axes: every model
+        refined by its answers to the training questions; aptitude_accuracy, best_per_task, knn_full_history,
         knn_aptitude_answers, matrix_factorisation.
 
     Raises:

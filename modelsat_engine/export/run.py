@@ -112,6 +112,7 @@ def _router_json(
         "license": "Apache-2.0",
         **config.to_json(),
         "evidence_size": config.evidence_size,
+        **({"refinement": run["refinement"]} if config.refinement_axes else {}),
         "tokenizer": {"max_instruction_tokens": max_instruction_tokens, "max_note_tokens": MAX_NOTE_TOKENS},
         "aptitude_test_id": run["aptitude_test_id"],
         "calibration": run["calibration"],

@@ -63,6 +63,8 @@ class NetworkConfig:
         head: "yes_no" (two rows of an LM head) or "regression" (one row).
         relevance_hidden: hidden width of the relevance head, which weighs a candidate's task evidence by what the
             instruction is about (`model.relevance`); 0 for none. Needs the shared layout and a taskwise encoder.
+        refinement_axes: A, numbers at the end of a candidate's evidence for what its graded answers beside the aptitude
+            test say (`training.refinement`); 0 for none. Needs a relevance head.
     """
 
     trunk: TrunkConfig = field(default_factory=TrunkConfig)
@@ -73,6 +75,7 @@ class NetworkConfig:
     views: int = 1
     head: Literal["yes_no", "regression"] = "yes_no"
     relevance_hidden: int = 0
+    refinement_axes: int = 0
 
     def __post_init__(self) -> None:
         if self.layout not in ("shared", "capability_first"):
@@ -87,6 +90,8 @@ class NetworkConfig:
             raise ValueError("relevance_hidden must be 0 or more")
         if self.relevance_hidden and (self.layout != "shared" or self.capability_encoder.kind != "taskwise"):
             raise ValueError("a relevance head needs layout 'shared' and a taskwise capability encoder")
+        if self.refinement_axes and not 2 <= self.refinement_axes <= self.relevance_hidden:
+            raise ValueError("refinement_axes must be 0, or 2 to relevance_hidden")
         per_task = self.capability_encoder.tasks + 1
         if self.capability_encoder.kind == "taskwise" and self.memory_rows not in (0, 1, per_task):
             raise ValueError(f"a taskwise encoder gives 0, 1 or {per_task} memory rows, not {self.memory_rows}")
@@ -99,14 +104,16 @@ class NetworkConfig:
     @property
     def evidence_size(self) -> int:
         """E, numbers of evidence that follow the D of an inquiry start; 0 without a relevance head."""
-        return OTHER_EVIDENCE + self.capability_encoder.tasks if self.relevance_hidden else 0
+        if not self.relevance_hidden:
+            return 0
+        return OTHER_EVIDENCE + self.capability_encoder.tasks + self.refinement_axes
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> NetworkConfig:
-        plain = ("layout", "inject_at", "memory_rows", "views", "head", "relevance_hidden")
+        plain = ("layout", "inject_at", "memory_rows", "views", "head", "relevance_hidden", "refinement_axes")
         sizes = {name: data[name] for name in plain if name in data}
         return cls(
             trunk=TrunkConfig(**data.get("trunk", {})),

@@ -21,7 +21,8 @@ class ConnectedZoo:
     """Candidates in the trunk's embedding space, before any trunk layer.
 
     Attributes:
-        inquiry_start: ``[M, R, D + E]``, where the inquiry row of each view starts, then the candidate's evidence.
+        inquiry_start: ``[M, R, D + E]``, where the inquiry row of each view starts, then the candidate's evidence,
+            whose last A numbers are 0 until somebody refines the candidate.
         memory_start: ``[M, R, K, D]``, or None for K = 0.
     """
 
@@ -75,7 +76,10 @@ class ModelSatNetwork(nn.Module):
         zoo = self._connect(self.capability(correct, total, note))
         if self.relevance is None or not isinstance(self.capability, TaskwiseEncoder):
             return zoo
-        evidence = self.capability.evidence_of(correct, total, note)[:, None]  # [M, 1, E]
+        evidence = self.capability.evidence_of(correct, total, note)  # [M, E - A]
+        # Who refines a candidate writes over these: the graph of the encoder is the same with and without.
+        refinement = evidence.new_zeros(()).expand(evidence.shape[0], self.config.refinement_axes)
+        evidence = torch.cat([evidence, refinement], -1)[:, None]  # [M, 1, E]
         views = zoo.inquiry_start.shape[1]
         start = torch.cat([zoo.inquiry_start, evidence.expand(-1, views, -1)], -1)
         return ConnectedZoo(start, zoo.memory_start)
@@ -188,27 +192,34 @@ class ModelSatNetwork(nn.Module):
         Args:
             prefix: ``[B, S, D]`` from `encode_instruction`; mask: bool ``[B, S]``.
         """
-        state, weighed = self._zoo_state(prefix, mask, zoo)
+        return self.zoo_logits_and_embedding(prefix, mask, zoo)[0]
+
+    def zoo_logits_and_embedding(self, prefix: Tensor, mask: Tensor, zoo: ConnectedZoo) -> tuple[Tensor, Tensor]:
+        """`zoo_logits`, and the mean ``[B, D]`` of each instruction's rows that the relevance head reads."""
+        state, embedding, weighed = self._zoo_state(prefix, mask, zoo)
         logits = self.logits(state)
-        return logits if weighed is None else logits + torch.einsum("be,mre->bmr", *weighed)
+        return (logits if weighed is None else logits + torch.einsum("be,mre->bmr", *weighed)), embedding
 
     def score_zoo(self, input_ids: Tensor, attention_mask: Tensor, zoo: ConnectedZoo) -> Tensor:
         """P(Yes) ``[B, M]`` in the configured layout, memory computed on the way. Arguments as in `forward`."""
         mask = attention_mask > 0
-        state, weighed = self._zoo_state(self.encode_instruction(input_ids, mask), mask, zoo)
+        state, _, weighed = self._zoo_state(self.encode_instruction(input_ids, mask), mask, zoo)
         return scoring_head_reference(
             state, *self.head.weight_and_bias(), self.temperature, self.calibration_bias, weighed
         )
 
     def _zoo_state(
         self, prefix: Tensor, mask: Tensor, zoo: ConnectedZoo
-    ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
-        """Last state of the inquiry rows ``[B, M, R, D]``, and relevance and evidence where there is the head."""
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]:
+        """Last state of the inquiry rows ``[B, M, R, D]``, the instructions' embedding ``[B, D]`` as `forward` gives
+        it, and relevance and evidence where there is the head."""
         if self.config.layout == "capability_first":  # one candidate at a time: all pairs at once are many rows
-            return torch.cat([self._pair_states(prefix, mask, one) for one in _one_by_one(zoo)], 1), None
+            states = torch.cat([self._pair_states(prefix, mask, one) for one in _one_by_one(zoo)], 1)
+            return states, mean_pool(prefix, mask), None
         memory = self.memory_keys_values(zoo.memory_start) if zoo.memory_start is not None else None
         state, prefix = self.inquire(prefix, mask, zoo.inquiry_start, memory)
-        return state, self.relevance_and_evidence(mean_pool(prefix, mask), zoo.inquiry_start)
+        embedding = mean_pool(prefix, mask)
+        return state, embedding, self.relevance_and_evidence(embedding, zoo.inquiry_start)
 
     def _pair_states(self, prefix: Tensor, mask: Tensor, zoo: ConnectedZoo) -> Tensor:
         """The paper's order, uncut: memory, instruction and inquiry attend to each other; one sequence per pair.

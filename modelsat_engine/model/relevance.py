@@ -16,7 +16,8 @@ class RelevanceHead(nn.Module):
     with ``xbar`` the mean of the instruction's rows before the trunk's last layer and ``evidence(c)`` from
     `TaskwiseEncoder.evidence_of`: 1, overall strength, z_t of every task, expert note. The candidate acts through
     the tasks alone, linearly, so there is nothing in it that could be learned by heart of the few models that train
-    a router. One dot product a pair.
+    a router. One dot product a pair. Behind them may follow the axes of refinements (`training.refinement`), which
+    training leaves alone.
 
     Args:
         hidden: D, width of the trunk.
@@ -46,6 +47,9 @@ class RelevanceHead(nn.Module):
 
     def forward(self, pooled: Tensor) -> Tensor:
         """``[B, D]`` -> relevance ``[B, E]``."""
-        hidden = F.gelu(self.hidden((pooled - self.center) * self.scale))
-        relevance: Tensor = self.tasks(self.dropout(hidden))
+        relevance: Tensor = self.tasks(self.dropout(self.hidden_states(pooled)))
         return relevance
+
+    def hidden_states(self, pooled: Tensor) -> Tensor:
+        """The hidden layer, ``[B, D]`` -> ``[B, width]``; the axes of refinements are cut from it."""
+        return F.gelu(self.hidden((pooled - self.center) * self.scale))

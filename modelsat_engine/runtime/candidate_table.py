@@ -175,7 +175,8 @@ class CandidateTable:
 
 def _same_capability(one: CapabilityProfile, other: CapabilityProfile) -> bool:
     """Whether an encoder reads the same of both; names and prices it does not read."""
-    return (one.correct, one.total, one.notes, one.test_id) == (other.correct, other.total, other.notes, other.test_id)
+    read = ("correct", "total", "notes", "test_id", "refinement")
+    return all(getattr(one, name) == getattr(other, name) for name in read)
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from modelsat_engine.aptitude import CapabilityProfile
-from modelsat_engine.errors import BundleError, ExecutorError
+from modelsat_engine.errors import BundleError, ExecutorError, ProfileError
 from modelsat_engine.export.bundle import Bundle
 from modelsat_engine.runtime.candidate_table import EncodedCandidates
 from modelsat_engine.runtime.capability_cache import CapabilityCache
 from modelsat_engine.runtime.capability_inputs import capability_inputs
 from modelsat_engine.runtime.instruction import InstructionTokenizer
 from modelsat_engine.runtime.onnx_session import open_session
+from modelsat_engine.runtime.refinement import Axes
 
 _CACHED_CANDIDATES = 256
 _log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class CapabilityEncoder:
             late_layers = int(config["trunk"]["layers"]) - int(config["inject_at"])
             memory_rows = int(config["memory_rows"])
             uncut = config["layout"] == "capability_first"
+            self._axes = Axes.of(config)
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"bundle {bundle.path}: router.json lacks {error}; export the bundle again") from error
         self._shapes: dict[str, tuple[int, ...]] = {"inquiry_start": (views, hidden + evidence)}
@@ -102,6 +104,7 @@ class CapabilityEncoder:
                     self._to_disk(key, part)
                 self._counts[source] += 1
                 result.put(np.array([row]), part)
+                self._refine(result.inquiry_start[row], profiles[row])
                 self._recent[key] = part
                 self._recent.move_to_end(key)
                 if len(self._recent) > _CACHED_CANDIDATES:
@@ -120,14 +123,36 @@ class CapabilityEncoder:
             if encoded is None:
                 encoded = self._run(profiles)
                 self._to_disk(key, encoded)
+        if any(profile.refinement is not None for profile in profiles):
+            encoded = EncodedCandidates(encoded.inquiry_start.copy(), encoded.memory)
+            for row, profile in zip(encoded.inquiry_start, profiles, strict=True):
+                self._refine(row, profile, warns=False)
         return encoded
+
+    def _refine(self, row: np.ndarray, profile: CapabilityProfile, warns: bool = True) -> None:
+        """Write a candidate's effects where its evidence ends, ``[R, D + E]``; what caches keep is without them."""
+        if profile.refinement is None:
+            return
+        if self._axes is None or profile.refinement.axes != self._axes.id:
+            if warns:
+                _log.warning(
+                    "candidate %s was refined for another router; it counts as not refined until you refine it again",
+                    profile.name,
+                )
+            return
+        if len(profile.refinement.values) != len(self._axes.prior_variance):
+            raise ProfileError(
+                f"{profile.name}: its refinement has {len(profile.refinement.values)} values, the router has "
+                f"{len(self._axes.prior_variance)} axes; refine it again"
+            )
+        row[:, -len(self._axes.prior_variance) :] = profile.refinement.values
 
     def stats(self) -> dict[str, int]:
         """How many candidates were ``encoded``, found ``from_memory`` and found ``from_disk``."""
         return dict(self._counts)
 
     def _key(self, profile: CapabilityProfile) -> bytes:
-        """What the encoder reads of a profile: correct, total, notes. A new price is not a new capability."""
+        """What the graph reads of a profile: correct, total, notes. A new price is not a new capability."""
         correct, total = profile.counts(self._bundle.aptitude_test)
         return correct.tobytes() + total.tobytes() + profile.notes.encode("utf-8", errors="surrogatepass")
 

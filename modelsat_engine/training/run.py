@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -25,11 +26,11 @@ from modelsat_engine.aptitude.profile import CapabilityProfile
 from modelsat_engine.aptitude.test import AptitudeTest
 from modelsat_engine.aptitude.zoo import save_zoo
 from modelsat_engine.evaluation.metrics import expected_calibration_error, mean_auc_per_model
-from modelsat_engine.evaluation.outcomes import OutcomeData
 from modelsat_engine.model.network import ModelSatNetwork
 from modelsat_engine.training.calibration import fit_temperature
 from modelsat_engine.training.config import TrainConfig
 from modelsat_engine.training.preparation import Prepared, prepare
+from modelsat_engine.training.refinement import DescribedAxes, describe_axes
 from modelsat_engine.training.trainer import Progress, Trainer, TrainState
 
 #: Files of a finished run, which `modelsat export` reads.
@@ -87,6 +88,7 @@ def write_checkpoint(
 ) -> dict[str, Any]:
     """Calibrates the trained network and writes what `modelsat export` reads; returns what run.json records."""
     calibration = calibrate(prepared)
+    axes = describe_axes(prepared)
     split, data = prepared.split, prepared.data
     record = {
         "recipe": config.to_json(),
@@ -107,11 +109,12 @@ def write_checkpoint(
         "steps": state.step,
         "history": state.history,
         "calibration": calibration,
+        **({} if axes is None else {"refinement": axes.to_json()}),
     }
     weights = {name: value.contiguous() for name, value in prepared.network.state_dict().items()}
     save_file(weights, directory / NETWORK_FILE)
     prepared.test.save(directory / "aptitude.json")
-    save_zoo(directory / "zoo.json", _zoo(data, prepared.test))
+    save_zoo(directory / "zoo.json", _zoo(prepared, axes))
     shutil.copyfile(base_directory / "tokenizer.json", directory / "tokenizer.json")
     (directory / RUN_FILE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return record
@@ -165,12 +168,26 @@ def calibrate(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _zoo(data: OutcomeData, test: AptitudeTest) -> list[CapabilityProfile]:
-    """The well-known default zoo where the data has it, else the ten strongest models of the data."""
+def _zoo(prepared: Prepared, axes: DescribedAxes | None) -> list[CapabilityProfile]:
+    """The well-known default zoo where the data has it, else the ten strongest models of the data.
+
+    They are refined by their answers to the training questions; no other question is looked at.
+    """
+    data = prepared.data
     if set(DEFAULT_ZOO.values()) <= set(data.model_keys):
-        return default_zoo(data, test)
-    strongest = np.argsort(-np.nan_to_num(data.strength), kind="stable")[:10]
-    return profiles_from_outcomes(data, test, strongest)
+        zoo, rows = default_zoo(data, prepared.test), data.rows(DEFAULT_ZOO.values())
+    else:
+        rows = np.argsort(-np.nan_to_num(data.strength), kind="stable")[:10]
+        zoo = profiles_from_outcomes(data, prepared.test, rows)
+    if axes is None:
+        return zoo
+    network = prepared.network
+    logits = predict_logits(prepared, rows, axes.columns).astype(np.float64)
+    offset = logits / float(network.temperature) + float(network.calibration_bias)
+    return [
+        dataclasses.replace(profile, refinement=axes.refinement(offset[:, number], data.Y[row, axes.columns]))
+        for number, (profile, row) in enumerate(zip(zoo, rows, strict=True))
+    ]
 
 
 def _validation(prepared: Prepared) -> Callable[[ModelSatNetwork], float]:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelsat_engine.aptitude import AptitudeTask, AptitudeTest, CapabilityProfile
+from modelsat_engine.aptitude.refinement import Refinement
 from modelsat_engine.errors import ProfileError
 from tests.aptitude.test_aptitude_test import small_test
 
@@ -83,6 +84,7 @@ def test_another_test_or_an_unknown_task_is_refused() -> None:
         ({"answers": ["b/chess/1"]}, "must map"),
         ({"notes": 5}, "notes must be text"),
         ({"test_id": 5}, "test_id"),
+        ({"refinement": {"axes": "a", "values": [1.0], "answers": 3}}, "must be a Refinement"),
     ],
 )
 def test_an_inconsistent_profile_is_refused(changes: dict[str, Any], words: str) -> None:
@@ -164,3 +166,31 @@ def test_a_profile_without_any_answer_has_no_accuracy() -> None:
 def test_a_profile_of_a_single_task_test_works() -> None:
     test = AptitudeTest((AptitudeTask("only", ("one",), ("i",)),))
     assert CapabilityProfile.from_answers("model", test, {"i": False}).counts(test)[1].tolist() == [1]
+
+
+def test_a_refinement_survives_json_and_tells_profiles_apart() -> None:
+    refined = profile(refinement=Refinement("sha256:a", (0.25, -1.5), 300))
+    again = CapabilityProfile.from_json(json.loads(json.dumps(refined.to_json())))
+    assert again == refined
+    assert again.hash == refined.hash != profile().hash
+    assert "refinement" not in profile().to_json()
+
+
+@pytest.mark.parametrize(
+    ("refinement", "words"),
+    [
+        ({"axes": "a", "values": [1.0]}, "axes, values and answers"),
+        ({"axes": "a", "values": [1.0], "answers": 3, "prior": 1}, "axes, values and answers"),
+        ([1.0], "axes, values and answers"),
+        ({"axes": 5, "values": [1.0], "answers": 3}, "names the axes"),
+        ({"axes": "a", "values": [], "answers": 3}, "one finite number"),
+        ({"axes": "a", "values": [math.nan], "answers": 3}, "one finite number"),
+        ({"axes": "a", "values": [1.0], "answers": -1}, "one finite number"),
+        ({"axes": "a", "values": ["x"], "answers": 3}, "list of numbers"),
+        ({"axes": "a", "values": 1.0, "answers": 3}, "list of numbers"),
+        ({"axes": "a", "values": [1.0], "answers": 0.5}, "list of numbers"),
+    ],
+)
+def test_a_refinement_that_is_none_is_refused(refinement: Any, words: str) -> None:
+    with pytest.raises(ProfileError, match=words):
+        CapabilityProfile.from_json({**profile().to_json(), "refinement": refinement})

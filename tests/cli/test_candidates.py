@@ -38,7 +38,14 @@ def test_list_shows_the_strongest_first(run: Run, tmp_path: Path) -> None:
     assert "75.0%" in table[1]
     assert "$2.00" in table[1]
     listed = json.loads(run("candidates", "list", "--zoo", "zoo.json", "--json").stdout)
-    assert listed[0] == {"name": "mine", "accuracy": 0.75, "items": 20, "usd_per_million_tokens": 2.0, "notes": ""}
+    assert listed[0] == {
+        "name": "mine",
+        "accuracy": 0.75,
+        "items": 20,
+        "refined_by": 0,
+        "usd_per_million_tokens": 2.0,
+        "notes": "",
+    }
 
 
 def test_show_lists_tasks_by_accuracy(run: Run) -> None:

@@ -15,6 +15,7 @@ from modelsat_engine import Engine
 from modelsat_engine.aptitude.building import profiles_from_outcomes
 from modelsat_engine.errors import BundleError, DataError
 from modelsat_engine.evaluation.run import evaluate
+from modelsat_engine.export.bundle import Bundle
 from modelsat_engine.export.run import export
 from modelsat_engine.model.config import TrunkConfig
 from modelsat_engine.model.trunk import EncoderTrunk, _pretrained_name
@@ -29,7 +30,7 @@ seed = 51
 
 [network]
 inject_at = 1
-memory_rows = {memory_rows}
+{network}
 
 [network.trunk]
 layers = 3
@@ -74,15 +75,19 @@ def write_base(directory: Path, texts: tuple[str, ...]) -> Path:
     return directory
 
 
-@pytest.mark.parametrize("memory_rows", [0, 8])
-def test_a_router_is_trained_exported_and_routes(tmp_path: Path, memory_rows: int) -> None:
+@pytest.mark.parametrize(
+    "network",
+    ["memory_rows = 0", "memory_rows = 8", "relevance_hidden = 9\nrefinement_axes = 4"],
+    ids=lambda text: text[:9],
+)
+def test_a_router_is_trained_exported_and_routes(tmp_path: Path, network: str) -> None:
     data, _ = synthetic_outcomes(51)
     test = synthetic_test(data, 0)
     test.save(tmp_path / "aptitude.json")
     outcomes = write_outcomes(tmp_path / "outcomes", data)
     base = write_base(tmp_path / "base", data.questions.instruction)
     recipe = tmp_path / "tiny.toml"
-    recipe.write_text(RECIPE.format(memory_rows=memory_rows), encoding="utf-8")
+    recipe.write_text(RECIPE.format(network=network), encoding="utf-8")
 
     events: list[dict[str, object]] = []
     run, bundle = tmp_path / "run", tmp_path / "bundle"
@@ -106,6 +111,9 @@ def test_a_router_is_trained_exported_and_routes(tmp_path: Path, memory_rows: in
         assert np.corrcoef(scores[:, seen].mean(0), data.strength[seen])[0, 1] > 0.5
 
     result = evaluate(bundle, outcomes, seeds=2, zoo_size=3)
+    refined = "refinement_axes" in network
+    assert ("router_refined" in result["scenarios"]["new_models"]["predictions"]) == refined
+    assert all((profile.refinement is not None) == refined for profile in Bundle.load(bundle).zoo)
     assert json.loads(json.dumps(result))["scenarios"]["new_models"]["predictions"]["router"]["auc"]["mean"] > 0.5
 
     with pytest.raises(BundleError, match="not a bundle"):

@@ -77,11 +77,11 @@ def test_an_evaluation_has_every_scenario_and_predictor(bundle: Path, directory:
     assert priced["predictors"]["aptitude_accuracy"]["apgr"]["mean"] == pytest.approx(0.5)
     bench = result["scenarios"]["routerbench"]
     assert set(bench["pairs"][0]["predictors"]) == {"random", "router", *BASELINES, "oracle"} - {"best_per_task"}
-    assert set(result["seconds"]) == {"embedding", "routing", "baselines", "scoring"}
+    assert set(result["seconds"]) == {"embedding", "refining", "routing", "baselines", "scoring"}
     shares = [share for share, _ in seen]
     assert shares == sorted(shares)
     assert (shares[0], shares[-1]) == (0.0, 1.0)
-    assert {note for _, note in seen} >= {"embedding", "routing", "baselines", "scoring"}
+    assert {note for _, note in seen} >= {"embedding", "refining", "routing", "baselines", "scoring"}
 
 
 def test_an_evaluation_repeats_itself_and_can_be_smaller(bundle: Path, directory: Path, embedding: np.ndarray) -> None:

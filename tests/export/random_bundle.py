@@ -22,6 +22,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "shared": {},
     "entering at the first layer": {"inject_at": 0, "head": "regression"},
     "relevance head": {"relevance_hidden": 13},
+    "axes to refine on": {"relevance_hidden": 13, "refinement_axes": 5},
     "one memory row": {"memory_rows": 1},
     "memory row a task": {"memory_rows": len(SUBJECTS) + 1, "inject_at": 3},
     "two views of a text": {"views": 2, "encoder": "text"},
@@ -48,6 +49,8 @@ def write_random_bundle(directory: Path, seed: int = 3, **kind: Any) -> Bundle:
     export_capability(network, directory)
     config = json.loads((directory / "router.json").read_text())
     config |= {**network.config.to_json(), "evidence_size": network.config.evidence_size}
+    if axes := network.config.refinement_axes:
+        config["refinement"] = {"axes": "sha256:drawn", "prior_variance": [0.5] * axes}
     config["quantization"] = {"weights": "int8"}
     (directory / "router.json").write_text(json.dumps(config))
     write_manifest(directory)

@@ -20,6 +20,7 @@ def make_network(
     head: str = "yes_no",
     seed: int = 0,
     relevance_hidden: int = 0,
+    refinement_axes: int = 0,
     vocab: int = TRUNK.vocab,
     tasks: int = 7,
     encoder: str = "taskwise",
@@ -41,6 +42,7 @@ def make_network(
         views=views,
         head=head,  # type: ignore[arg-type]
         relevance_hidden=relevance_hidden,
+        refinement_axes=refinement_axes,
     )
     network = ModelSatNetwork(config).eval().requires_grad_(False)
     for parameter in network.parameters():

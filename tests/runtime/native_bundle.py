@@ -40,6 +40,7 @@ class Shape:
     views: int = 1
     head: str = "yes_no"
     relevance_hidden: int = 0
+    refinement_axes: int = 0
 
 
 SHAPES = (
@@ -52,7 +53,7 @@ SHAPES = (
     Shape(layers=3, inject_at=2, hidden=96, heads=6, intermediate=200, views=3, head="regression"),
     Shape(layers=2, hidden=32, heads=2, intermediate=2 * BLOCK + 37),
     Shape(relevance_hidden=9),
-    Shape(layers=2, inject_at=1, hidden=33, memory_rows=7, views=2, relevance_hidden=21),
+    Shape(layers=2, inject_at=1, hidden=33, memory_rows=7, views=2, relevance_hidden=21, refinement_axes=11),
 )
 
 
@@ -74,6 +75,7 @@ def random_network(shape: Shape, seed: int) -> ModelSatNetwork:
         views=shape.views,
         head=shape.head,  # type: ignore[arg-type]
         relevance_hidden=shape.relevance_hidden,
+        refinement_axes=shape.refinement_axes,
     )
     network = ModelSatNetwork(config).eval().requires_grad_(False)
     for name, parameter in network.named_parameters():
@@ -97,6 +99,8 @@ def write_native_bundle(directory: Path, network: ModelSatNetwork) -> Path:
     save_file({name: t.contiguous() for name, t in network.state_dict().items()}, directory / "weights.safetensors")
     config = json.loads((directory / "router.json").read_text())
     config |= {**network.config.to_json(), "evidence_size": network.config.evidence_size}
+    if axes := network.config.refinement_axes:
+        config["refinement"] = {"axes": "sha256:drawn", "prior_variance": [0.5] * axes}
     config["tokenizer"]["max_instruction_tokens"] = POSITIONS
     config["quantization"] = {"weights": "int8"}
     (directory / "router.json").write_text(json.dumps(config))
