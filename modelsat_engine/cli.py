@@ -28,7 +28,7 @@ from modelsat_engine.errors import ModelSatError
 FAILED, BAD_USAGE, INTERRUPTED, READER_GONE = 1, 2, 130, 141
 
 # name -> module of modelsat_engine.commands; each holds a click command called `command`
-COMMANDS = ("route", "score", "candidates", "aptitude", "train", "evaluate", "export", "doctor")
+COMMANDS = ("route", "score", "candidates", "aptitude", "teach", "train", "evaluate", "export", "doctor")
 
 
 class ModelSatGroup(click.Group):

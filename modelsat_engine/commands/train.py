@@ -35,10 +35,23 @@ from modelsat_engine.commands.progress import ProgressBar
     metavar="FILE",
     help="An aptitude.json of your own.  [default: 50 MMLU subjects x 20 items, built from the data]",
 )
+@click.option(
+    "--teacher",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="What 'modelsat teach' wrote, for a recipe with a teacher_share.",
+)
 @click.option("--resume", is_flag=True, help="Go on with the run in OUTPUT that was interrupted.")
 @json_option
 def command(
-    config: Path, data: Path, base: Path, output: Path, aptitude: Path | None, resume: bool, as_json: bool
+    config: Path,
+    data: Path,
+    base: Path,
+    output: Path,
+    aptitude: Path | None,
+    teacher: Path | None,
+    resume: bool,
+    as_json: bool,
 ) -> None:
     """Train a router on outcomes of real LLMs.
 
@@ -61,6 +74,7 @@ def command(
             resume=resume,
             progress=lambda event: _show(progress, event),
             aptitude_test=aptitude,
+            teacher=teacher,
         )
     if as_json:
         print_json(record)

@@ -121,6 +121,7 @@ def _router_json(
             "recipe": recipe,
             "base_weights": run["base_weights"],
             "data": run["data"],
+            "teacher": run.get("teacher"),
             "steps": run["steps"],
             "best_step": run["best_step"],
             "split": run["split"],

@@ -30,6 +30,8 @@ class SampleConfig:
             learns that a free-form prompt is one that models fail, for that is so in the benchmarks.
         shuffle_share: part of the questions with lettered options that are shown with them in a new order, drawn
             anew every time, so that a router learns a question less by heart.
+        teacher_share: how much of a label is the teacher's expectation instead of the outcome (`training.teacher`;
+            distillation, Hinton et al. 2015); 0 trains without a teacher.
     """
 
     max_tokens: int = 128
@@ -43,6 +45,7 @@ class SampleConfig:
     note_share: float = 0.7
     bare_share: float = 0.0
     shuffle_share: float = 0.0
+    teacher_share: float = 0.0
 
 
 @dataclass(frozen=True)

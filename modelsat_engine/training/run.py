@@ -31,6 +31,7 @@ from modelsat_engine.training.calibration import fit_temperature
 from modelsat_engine.training.config import TrainConfig
 from modelsat_engine.training.preparation import Prepared, prepare
 from modelsat_engine.training.refinement import DescribedAxes, describe_axes
+from modelsat_engine.training.teacher.run import Teacher
 from modelsat_engine.training.trainer import Progress, Trainer, TrainState
 
 #: Files of a finished run, which `modelsat export` reads.
@@ -51,6 +52,7 @@ def train(
     resume: bool = False,
     progress: Progress | None = None,
     aptitude_test: str | Path | None = None,
+    teacher: str | Path | None = None,
 ) -> dict[str, Any]:
     """Trains a router and writes ``network.safetensors``, ``aptitude.json``, ``zoo.json`` and ``run.json``.
 
@@ -61,30 +63,47 @@ def train(
         output: directory of the checkpoint; a run that was killed goes on with `resume`.
         progress: called after every step, see `training.trainer.Progress`.
         aptitude_test: an ``aptitude.json``; None builds the reference test (50 MMLU subjects x 20 items).
+        teacher: what `training.teacher.run.teach` wrote for this recipe, if it has a ``teacher_share``.
 
     Returns:
         What run.json records: recipe, split, provenance, validation AUC, calibration error before and after.
 
     Raises:
-        DataError, BundleError: see `prepare` and `Trainer`; also when `output` holds a run and `resume` is false.
+        DataError, BundleError: see `prepare` and `Trainer`; also when `output` holds a run and `resume` is false,
+            and when the recipe wants a teacher and there is none, or the other way round.
     """
     config = TrainConfig.load(config_path)
     directory, base_directory = Path(output), Path(base)
+    taught = _teacher(config, teacher)
     if not resume and directory.is_dir() and any(directory.iterdir()):
         raise DataError(f"{directory} is not empty; give --resume to go on with it, or another --output")
     directory.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(config.threads)
     test = None if aptitude_test is None else AptitudeTest.load(aptitude_test)
     prepared = prepare(config, Path(data_dir), base_directory, test)
+    if taught is not None:
+        prepared.sampler.expectations = taught.expectations(prepared)
     trainer = Trainer(
         config, prepared.network, prepared.sampler, prepared.inputs, _validation(prepared), directory, progress
     )
     state = trainer.run(resume)
-    return write_checkpoint(config, prepared, state, base_directory, directory)
+    return write_checkpoint(config, prepared, state, base_directory, directory, taught)
+
+
+def _teacher(config: TrainConfig, path: str | Path | None) -> Teacher | None:
+    if bool(config.samples.teacher_share) != (path is not None):
+        wants = "wants a teacher: make one with 'modelsat teach' and name it with --teacher"
+        raise DataError(f"the recipe {'has no teacher_share, so leave --teacher out' if path is not None else wants}")
+    return None if path is None else Teacher.load(path)
 
 
 def write_checkpoint(
-    config: TrainConfig, prepared: Prepared, state: TrainState, base_directory: Path, directory: Path
+    config: TrainConfig,
+    prepared: Prepared,
+    state: TrainState,
+    base_directory: Path,
+    directory: Path,
+    teacher: Teacher | None = None,
 ) -> dict[str, Any]:
     """Calibrates the trained network and writes what `modelsat export` reads; returns what run.json records."""
     calibration = calibrate(prepared)
@@ -105,6 +124,7 @@ def write_checkpoint(
             "outcomes": int(data.known[np.ix_(split.seen_rows, split.train)].sum()),
             "sources": SOURCES,
         },
+        "teacher": None if teacher is None else teacher.description,
         "best_step": state.best_step,
         "steps": state.step,
         "history": state.history,

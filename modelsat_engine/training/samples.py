@@ -46,7 +46,7 @@ class Batch:
     Attributes:
         questions: int64 ``[B]``, columns of the outcome data.
         candidates: the M candidates.
-        labels: float32 ``[B, M]``, 1 right, 0 wrong; known: bool ``[B, M]``.
+        labels: float32 ``[B, M]``, 1 right, 0 wrong, with a teacher between them; known: bool ``[B, M]``.
         weights: float32 ``[M]``.
         forms: how the questions are shown.
     """
@@ -83,6 +83,9 @@ class BatchSampler:
         domains: int64 ``[Q]``, the domain of every question of `data`; `task_domains` int64 ``[T]``, of every task.
         lengths: int64 ``[Q]``, tokens of every question, to keep padding small.
         notes: an expert note for every model row.
+
+    Attributes:
+        expectations: float32 ``[Q, models]``, what a teacher expects, NaN where it says nothing; None without one.
     """
 
     def __init__(
@@ -101,6 +104,7 @@ class BatchSampler:
         self.config, self.data, self.rows, self.columns = config, data, rows, columns
         self.answers, self.domains, self.task_domains = answers, domains, task_domains
         self.lengths, self.notes, self.seed = lengths, notes, seed
+        self.expectations: np.ndarray | None = None
         order = data.strength[rows].argsort().argsort()  # 0 is the weakest
         self.row_weight = 1 + config.strength_weight * order / max(len(rows) - 1, 1)
         self.batches_per_epoch = len(self._epoch(0))
@@ -120,7 +124,8 @@ class BatchSampler:
         domains = max(int(self.domains.max()), int(self.task_domains.max())) + 1
         from_second = rng.random((count, domains)) < 0.5  # a synthetic candidate is one model here, another there
         pick = np.where(from_second, second[:, None], first[:, None])  # [M, domains]
-        labels = self.data.Y[self.rows[pick[:, self.domains[questions]]].T, questions[:, None]]  # [B, M]
+        answering = self.rows[pick[:, self.domains[questions]]].T  # [B, M]
+        outcomes = self.data.Y[answering, questions[:, None]]
         taken = self.rows[pick[:, self.task_domains]]  # [M, T]
         answers = self.answers.answers[taken, np.arange(taken.shape[1])[None]]  # [M, T, N]
         correct, total = _count(self._degrade(answers, rng))
@@ -132,11 +137,20 @@ class BatchSampler:
         return Batch(
             questions,
             Candidates(correct, total, notes),
-            (labels == 1).astype(np.float32),
-            labels >= 0,
+            self._labels(outcomes, answering, questions),
+            outcomes >= 0,
             weights.astype(np.float32),
             self._forms(len(questions), epoch, index),
         )
+
+    def _labels(self, outcomes: np.ndarray, answering: np.ndarray, questions: np.ndarray) -> np.ndarray:
+        labels = (outcomes == 1).astype(np.float32)
+        if self.expectations is None:
+            return labels
+        expected = self.expectations[questions[:, None], answering]
+        share = np.where(np.isfinite(expected), self.config.teacher_share, 0)
+        mixed: np.ndarray = (labels + share * (np.nan_to_num(expected) - labels)).astype(np.float32)
+        return mixed
 
     def _forms(self, count: int, epoch: int, index: int) -> Forms:
         bare = np.random.default_rng((self.seed, 2, epoch, index)).random(count) < self.config.bare_share
