@@ -76,6 +76,7 @@ def test_batches_of_every_size_are_scored_on_the_device(
     assert device.loads == 1
     assert executor.name == "cuda"
     executor.close()
+    assert device.released == 1
     with pytest.raises(ExecutorError, match="closed"):
         executor.score(batch, table)
 
@@ -187,9 +188,11 @@ def test_the_native_executor_takes_over_when_the_device_fails(
     assert executor.fallback_reason == f"the GPU failed ({reason}); restart to use it again"
     assert "executor 'cuda' gives way to 'native'" in caplog.text
     assert device.calls().count(function) <= 2  # and not once a batch
+    assert device.released == 1
     later = random_table(bundle, random_network(Shape(), 1), 3, 9)
     np.testing.assert_array_equal(executor.score(batch, later), native.score(batch, later))
     executor.close()
+    assert device.released == 1
 
 
 def test_a_zoo_that_does_not_fit_the_memory_is_scored_elsewhere(
