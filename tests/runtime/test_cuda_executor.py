@@ -159,9 +159,9 @@ def test_whoever_waits_for_the_device_keeps_no_other_python_thread_waiting(
     [
         ("cuGraphLaunch", OUT_OF_MEMORY, "cuGraphLaunch: CUDA_ERROR_OUT_OF_MEMORY (out of memory)"),
         (
-            "cuEventSynchronize",
+            "cuEventQuery",
             DEVICE_LOST,
-            "cuEventSynchronize: CUDA_ERROR_ILLEGAL_ADDRESS (an illegal memory access was encountered)",
+            "cuEventQuery: CUDA_ERROR_ILLEGAL_ADDRESS (an illegal memory access was encountered)",
         ),
     ],
     ids=["out of memory", "device lost"],
@@ -227,7 +227,7 @@ def test_a_failure_among_many_threads_is_answered_for_all_of_them(
             for round_ in range(40):
                 if round_ == 20 and seed == 0:
                     device.load_error = RuntimeError("CUDA error: device lost")
-                    device.fail("cuEventSynchronize", DEVICE_LOST)
+                    device.fail("cuEventQuery", DEVICE_LOST)
                     failed.set()
                 lost = failed.is_set()
                 scores = executor.score(batch, table)
