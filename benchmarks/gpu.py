@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,16 +46,18 @@ def main() -> int:
         print(f"nothing measured: {reason}", file=sys.stderr)
         return 0
     os.environ[DTYPE_VARIABLE] = options.dtype  # of the executor, as of everybody
-    result = measure(options.dtype, compiled=not options.no_compile)
-    print_result(result)
-    if options.json is not None:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+    def keep(result: dict[str, Any]) -> None:
+        if options.json is not None:
+            options.json.parent.mkdir(parents=True, exist_ok=True)
+            options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+    print_result(measure(options.dtype, not options.no_compile, keep))
     return 0
 
 
-def measure(dtype_name: str, compiled: bool) -> dict[str, Any]:
-    """Everything, JSON-able."""
+def measure(dtype_name: str, compiled: bool, keep: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Everything, JSON-able; `keep` is given all there is after each part, should a later one fail."""
     import torch
     from accelerator.ceilings import measure_ceilings
     from accelerator.kernels import measure_attention, measure_bandwidth
@@ -68,17 +71,26 @@ def measure(dtype_name: str, compiled: bool) -> dict[str, Any]:
     bundle, timer = Bundle.load(), DeviceTimer(device)
     material = Material(bundle, None, 128)
     ceilings = measure_ceilings(device, timer)
-    passes = [measure_pass(bundle, material, timer, device, dtype, size, ceilings, compiled) for size in SIZES]
-    result = {
+    passes: list[dict[str, Any]] = []
+    result: dict[str, Any] = {
         "machine": {**device_facts(device), **machine("torch", "triton")},
         "dtype": dtype_name,
         "ceilings": ceilings,
         "passes": passes,
-        "decisions": measure_decisions(),
-        "attention": measure_attention(device, timer, dtype, flex=compiled),
-        "bandwidth": measure_bandwidth(device, timer, dtype, ceilings["copy_bytes_per_s"]),
     }
-    return {**result, "bars": bars(result)}
+    for size in SIZES:
+        passes.append(measure_pass(bundle, material, timer, device, dtype, size, ceilings, compiled))
+        keep(result)
+    parts: dict[str, Callable[[], Any]] = {
+        "decisions": measure_decisions,
+        "attention": lambda: measure_attention(device, timer, dtype, flex=compiled),
+        "bandwidth": lambda: measure_bandwidth(device, timer, dtype, ceilings["copy_bytes_per_s"]),
+        "bars": lambda: bars(result),
+    }
+    for name, part in parts.items():
+        result[name] = part()
+        keep(result)
+    return result
 
 
 def measure_pass(

@@ -43,6 +43,7 @@ class DeviceTimer:
 def graph_of(run: Call) -> Call:
     """A call that replays what `run` queues; `run` must not wait for the device."""
     stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())  # what `run` reads may be on its way there
     with torch.cuda.stream(stream):
         for _ in range(3):
             run()

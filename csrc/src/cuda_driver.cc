@@ -14,6 +14,7 @@ constexpr int kLeastVersion = 12000;
 constexpr unsigned int kStreamNonBlocking = 1;
 constexpr unsigned int kEventBlockingSync = 1;
 constexpr unsigned int kEventDisableTiming = 2;
+constexpr int kNotReady = 600;
 
 std::string VersionText(int version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
@@ -71,6 +72,7 @@ CudaDriver::CudaDriver(const std::string& library) {
   resolve("cuEventDestroy_v2", &event_destroy_);
   resolve("cuEventRecord", &event_record_);
   resolve("cuEventSynchronize", &event_synchronize_);
+  resolve("cuEventQuery", &event_query_);
   resolve("cuMemcpyDtoDAsync_v2", &copy_);
   resolve("cuGraphLaunch", &graph_launch_);
 }
@@ -110,6 +112,12 @@ Status CudaDriver::RecordEvent(CudaEvent event, CudaStream stream) const {
 
 Status CudaDriver::WaitForEvent(CudaEvent event) const {
   return Named("cuEventSynchronize", event_synchronize_(event));
+}
+
+Status CudaDriver::QueryEvent(CudaEvent event, bool* happened) const {
+  const Result result = event_query_(event);
+  *happened = result == 0;
+  return Named("cuEventQuery", result == kNotReady ? 0 : result);
 }
 
 Status CudaDriver::Copy(std::uint64_t to, std::uint64_t from, std::size_t size_bytes,

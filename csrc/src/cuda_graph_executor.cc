@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
+#include <thread>
 #include <utility>
 
 namespace modelsat {
@@ -237,7 +238,7 @@ Status CudaGraphExecutor::RunPass(const Batch& batch, std::int32_t first, std::i
   WritePassInputs(batch, first, count, pass->requests, pass->tokens, zoo.inputs_);
   Status status = driver_->Launch(pass->graph, stream_);
   if (status.ok()) status = driver_->RecordEvent(event_, stream_);
-  if (status.ok()) status = driver_->WaitForEvent(event_);
+  if (status.ok()) status = WaitForPass();
   if (!status.ok()) return status;
   const std::int32_t columns = table.num_candidates();
   for (std::int32_t b = 0; b < count; ++b) {
@@ -245,6 +246,17 @@ Status CudaGraphExecutor::RunPass(const Batch& batch, std::int32_t first, std::i
                 probabilities + std::int64_t{b} * columns);
   }
   return status;
+}
+
+Status CudaGraphExecutor::WaitForPass() {
+  const auto until = std::chrono::steady_clock::now() + options_.poll;
+  while (std::chrono::steady_clock::now() < until) {
+    bool happened = false;
+    Status status = driver_->QueryEvent(event_, &happened);
+    if (!status.ok() || happened) return status;
+    std::this_thread::yield();
+  }
+  return driver_->WaitForEvent(event_);
 }
 
 Status CudaGraphExecutor::Fallback(const std::string& reason, std::shared_ptr<Executor>* executor) {

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <limits>
 #include <memory>
 #include <random>
@@ -27,6 +28,10 @@ constexpr std::int32_t kVocabulary = 97;
 constexpr ExecutorLimits kLimits{/*max_batch_requests=*/13, /*max_batch_tokens=*/96,
                                  /*max_instruction_tokens=*/19};
 constexpr std::int32_t kRoom = 5;  // candidates of a zoo
+using std::chrono::microseconds;
+
+// Who sleeps right away makes the same calls on every machine.
+CudaOptions OptionsFor(microseconds poll) { return {kLimits, kVocabulary, "float16", poll}; }
 
 template <typename Function>
 Function StandIn(const char* name) {
@@ -72,19 +77,22 @@ class CudaGraphExecutorTest : public testing::Test {
  protected:
   CudaGraphExecutorTest() {
     Reset();
+    Open(microseconds(0));
+    Reset();
+  }
+
+  ~CudaGraphExecutorTest() override { Reset(); }
+
+  void Open(microseconds poll) {
     executor_ = std::make_shared<CudaGraphExecutor>(
-        std::make_shared<CudaDriver>(STAND_IN_LIBCUDA),
-        CudaOptions{kLimits, kVocabulary, "float16"},
+        std::make_shared<CudaDriver>(STAND_IN_LIBCUDA), OptionsFor(poll),
         [this](const std::string& reason, std::shared_ptr<Executor>* executor) {
           reasons_.push_back(reason);
           *executor = fallback_;
           return fallback_ == nullptr ? Status(StatusCode::kExecutorError, "nobody is left")
                                       : Status();
         });
-    Reset();
   }
-
-  ~CudaGraphExecutorTest() override { Reset(); }
 
   static void Reset() { StandIn<decltype(&stand_in_reset)>("stand_in_reset")(); }
 
@@ -176,6 +184,26 @@ TEST_F(CudaGraphExecutorTest, ATableIsCopiedOnceAndEveryPassIsWaitedFor) {
             "cuEventRecord cuEventSynchronize cuCtxPopCurrent");
 }
 
+TEST_F(CudaGraphExecutorTest, AShortPassIsAskedForAndALongOneSleptFor) {
+  Open(std::chrono::minutes(1));
+  const auto asked = MakeTable(kThree);
+  Reset();
+  ExpectScores(*Draw(3), *asked, kThree);
+  EXPECT_EQ(Calls(),
+            "cuCtxPushCurrent cuMemcpyDtoDAsync cuGraphLaunch cuEventRecord cuCtxPopCurrent");
+
+  const auto pause = StandIn<decltype(&stand_in_pause)>("stand_in_pause");
+  Open(microseconds(50));
+  const auto slept = MakeTable(kThree);
+  const auto batch = Draw(2);
+  Reset();
+  pause(true);
+  std::thread waiting([&] { ExpectScores(*batch, *slept, kThree); });
+  while (Calls().find("cuEventSynchronize") == std::string::npos) std::this_thread::yield();
+  pause(false);
+  waiting.join();
+}
+
 TEST_F(CudaGraphExecutorTest, TablesInTurnsKeepTheirScores) {
   const std::vector<float> other{0.125f, 1.0f, 0.0f, 0.75f, 0.5f};
   const auto first = MakeTable(kThree);
@@ -200,8 +228,8 @@ TEST_F(CudaGraphExecutorTest, AThreadWithoutAContextIsGivenOne) {
   EXPECT_TRUE(reasons_.empty());
   std::thread([] {
     const auto make = [] {
-      CudaGraphExecutor(std::make_shared<CudaDriver>(STAND_IN_LIBCUDA),
-                        CudaOptions{kLimits, kVocabulary, "float16"}, nullptr);
+      CudaGraphExecutor(std::make_shared<CudaDriver>(STAND_IN_LIBCUDA), OptionsFor(microseconds(0)),
+                        nullptr);
     };
     EXPECT_THROW(make(), std::runtime_error);
   }).join();
@@ -226,17 +254,10 @@ TEST_F(CudaGraphExecutorTest, AnotherExecutorTakesOverFromADeviceThatFails) {
 
 TEST_F(CudaGraphExecutorTest, EveryFunctionThatFailsIsNamed) {
   for (const char* function : {"cuCtxPushCurrent", "cuMemcpyDtoDAsync", "cuGraphLaunch",
-                               "cuEventRecord", "cuEventSynchronize"}) {
+                               "cuEventRecord", "cuEventSynchronize", "cuEventQuery"}) {
     Reset();
     reasons_.clear();
-    executor_ = std::make_shared<CudaGraphExecutor>(
-        std::make_shared<CudaDriver>(STAND_IN_LIBCUDA),
-        CudaOptions{kLimits, kVocabulary, "float16"},
-        [this](const std::string& reason, std::shared_ptr<Executor>* executor) {
-          reasons_.push_back(reason);
-          *executor = fallback_;
-          return Status();
-        });
+    Open(std::string(function) == "cuEventQuery" ? std::chrono::minutes(1) : microseconds(0));
     const auto table = MakeTable(kThree);
     Fail(function, 700);
     Status status;
@@ -286,7 +307,7 @@ TEST_F(CudaGraphExecutorTest, AnOverflowIsAnErrorAndNoReasonToGiveUpTheDevice) {
 
 TEST_F(CudaGraphExecutorTest, BadBatchesAndTablesNeverReachTheDevice) {
   const CudaGraphExecutor other(std::make_shared<CudaDriver>(STAND_IN_LIBCUDA),
-                                CudaOptions{kLimits, kVocabulary, "float16"}, nullptr);
+                                OptionsFor(microseconds(0)), nullptr);
   Reset();
   const auto table = MakeTable(kThree);
   const auto refused = [&](const Batch& batch, const CandidateTable& with) {

@@ -29,6 +29,7 @@ namespace {
 
 constexpr int kInvalidContext = 201;
 constexpr int kInvalidHandle = 400;
+constexpr int kNotReady = 600;
 
 struct Graph {
   const std::int32_t* inputs;
@@ -79,14 +80,19 @@ Device& TheDevice() {
 thread_local std::vector<void*> contexts;
 int the_context;  // its address is the context
 
-// Notes the call; what it should give right away, or 0 to go on.
+// What a function should give right away, or 0 to go on. The device's mutex is held.
+int Failure(const Device& device, const char* function) {
+  const auto failure = device.failures.find(function);
+  return failure == device.failures.end() ? 0 : failure->second;
+}
+
+// Notes the call, and gives Failure.
 int Called(const char* function) {
   Device& device = TheDevice();
   const std::lock_guard<std::mutex> lock(device.mutex);
   if (!device.calls.empty()) device.calls += ' ';
   device.calls += function;
-  const auto failure = device.failures.find(function);
-  return failure == device.failures.end() ? 0 : failure->second;
+  return Failure(device, function);
 }
 
 int CalledInContext(const char* function) {
@@ -277,6 +283,17 @@ int cuEventSynchronize(void* event) {
   if (device.events.count(event) == 0) return kInvalidHandle;
   device.changed.wait(lock, [&] { return device.num_done >= device.events[event]; });
   return 0;
+}
+
+// Not among the calls: how often it is asked depends on the machine.
+int cuEventQuery(void* event) {
+  Device& device = TheDevice();
+  const std::lock_guard<std::mutex> lock(device.mutex);
+  const int result = Failure(device, "cuEventQuery");
+  if (result != 0) return result;
+  if (contexts.empty()) return kInvalidContext;
+  if (device.events.count(event) == 0) return kInvalidHandle;
+  return device.num_done >= device.events[event] ? 0 : kNotReady;
 }
 
 int cuMemcpyDtoDAsync_v2(unsigned long long to, unsigned long long from, std::size_t size,

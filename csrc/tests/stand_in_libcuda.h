@@ -16,7 +16,8 @@ void stand_in_fail(const char* function, int result);
 // While paused, the device works on nothing that is queued.
 void stand_in_pause(bool paused);
 
-// Names of the functions called since the last reset, with spaces between, cut off at `size`.
+// Names of the functions called since the last reset but cuEventQuery, with spaces between, cut off
+// at `size`.
 void stand_in_calls(char* text, int size);
 
 // What cuGraphLaunch takes: a pass over `tokens` and `requests` whose candidates are the floats at

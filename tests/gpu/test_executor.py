@@ -196,6 +196,23 @@ def test_two_processes_share_one_gpu() -> None:
     assert found[1] == found[0]
 
 
+def test_a_device_that_fails_for_good_ends_no_process() -> None:
+    script = (
+        "import torch; from modelsat_engine import Engine\n"
+        "with Engine.load(executor='cuda') as engine:\n"
+        "    names = [engine.route('Write a haiku about rain.').executor]\n"
+        "    try:\n"
+        "        torch.zeros(1, device='cuda')[torch.tensor([5], device='cuda')].cpu()\n"
+        "    except RuntimeError as error:\n"
+        "        assert 'device-side assert' in str(error), error\n"
+        "    names += [engine.route('Write a haiku about rain.').executor for _ in range(2)]\n"
+        "print(*names)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    print(done.stderr[-2000:])
+    assert (done.returncode, done.stdout.split()) == (0, ["cuda", "native", "native"])
+
+
 @pytest.mark.parametrize("shape", [PLAIN], indirect=True, ids=["relevance head"])
 def test_a_zoo_that_does_not_fit_the_memory_is_scored_elsewhere(
     executor: CudaExecutor, bundle: Bundle, table: CandidateTable, shape: Shape

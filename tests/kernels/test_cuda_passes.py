@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -49,11 +51,14 @@ class PassesOnTheCpu(CudaPasses):
         self._library.stand_in_callback.restype = ctypes.c_void_p
         self._library.stand_in_reset()
         self.recorded = 0
+        self.fails = False
 
     def launcher(self, create: CreateLauncher) -> _core.CudaGraphExecutor:
         return create("float32", library=self._path)
 
     def _record(self, queue: Callable[[], None], pool: Any) -> Any:
+        if self.fails:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
         self.recorded += 1
         run = ctypes.CFUNCTYPE(None)(queue)
 
@@ -110,6 +115,41 @@ def test_the_executor_is_the_network(seed: int, tmp_path: Path) -> None:
     with pytest.raises(ExecutorError, match="encode the candidates with this router"):
         executor.score(PackedBatch.pack(random_instructions(1, seed, LONGEST)), wide)
     executor.close()
+
+
+@pytest.mark.parametrize("answers", [True, False], ids=["device answers", "device lost"])
+@pytest.mark.parametrize("when", ["opening", "closing"])
+def test_nothing_is_freed_on_a_device_that_answers_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str, answers: bool
+) -> None:
+    pinned: list[weakref.ref[torch.Tensor]] = []
+
+    def pin_memory(tensor: torch.Tensor) -> torch.Tensor:
+        pinned.append(weakref.ref(tensor))
+        return tensor
+
+    def synchronize(_: torch.device) -> None:
+        if lost:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    lost = False
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    network = random_network(SHAPE, 1)
+    weights = read_weights(network.state_dict(), network.config, torch.device("cpu"), torch.float32)
+    passes = PassesOnTheCpu(build_stand_in(tmp_path), weights, Ladder(1, 32, LONGEST, SHAPE.views))
+    lost = not answers
+    passes.fails = when == "opening"
+    if passes.fails:
+        with pytest.raises(RuntimeError, match="illegal memory access"):
+            passes.warm(3)
+    else:
+        passes.warm(3)
+        passes.release()
+    del passes
+    gc.collect()
+    assert len(pinned) == 2
+    assert [place() is None for place in pinned] == [answers] * 2
 
 
 def test_a_pytorch_that_does_not_tell_its_graphs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,6 +60,7 @@ class StandInDevice:
         self._zoos: dict[int, tuple[_core.CudaZoo, np.ndarray]] = {}
         self.load_error: Exception | None = None
         self.loads = 0
+        self.released = 0
         self._library.stand_in_reset()
 
     def fail(self, function: str, result: int) -> None:
@@ -90,6 +91,9 @@ class StandInDevice:
         values = np.zeros_like(region)
         values[: len(table)] = candidate_values(table)
         return LoadedTable(zoo, [values.ctypes.data], values)
+
+    def release(self) -> None:
+        self.released += 1
 
     def _capture(self, room: int) -> tuple[_core.CudaZoo, np.ndarray]:
         largest = self._ladder.largest(room)

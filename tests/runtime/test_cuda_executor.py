@@ -76,6 +76,7 @@ def test_batches_of_every_size_are_scored_on_the_device(
     assert device.loads == 1
     assert executor.name == "cuda"
     executor.close()
+    assert device.released == 1
     with pytest.raises(ExecutorError, match="closed"):
         executor.score(batch, table)
 
@@ -158,9 +159,9 @@ def test_whoever_waits_for_the_device_keeps_no_other_python_thread_waiting(
     [
         ("cuGraphLaunch", OUT_OF_MEMORY, "cuGraphLaunch: CUDA_ERROR_OUT_OF_MEMORY (out of memory)"),
         (
-            "cuEventSynchronize",
+            "cuEventQuery",
             DEVICE_LOST,
-            "cuEventSynchronize: CUDA_ERROR_ILLEGAL_ADDRESS (an illegal memory access was encountered)",
+            "cuEventQuery: CUDA_ERROR_ILLEGAL_ADDRESS (an illegal memory access was encountered)",
         ),
     ],
     ids=["out of memory", "device lost"],
@@ -187,9 +188,11 @@ def test_the_native_executor_takes_over_when_the_device_fails(
     assert executor.fallback_reason == f"the GPU failed ({reason}); restart to use it again"
     assert "executor 'cuda' gives way to 'native'" in caplog.text
     assert device.calls().count(function) <= 2  # and not once a batch
+    assert device.released == 1
     later = random_table(bundle, random_network(Shape(), 1), 3, 9)
     np.testing.assert_array_equal(executor.score(batch, later), native.score(batch, later))
     executor.close()
+    assert device.released == 1
 
 
 def test_a_zoo_that_does_not_fit_the_memory_is_scored_elsewhere(
@@ -224,7 +227,7 @@ def test_a_failure_among_many_threads_is_answered_for_all_of_them(
             for round_ in range(40):
                 if round_ == 20 and seed == 0:
                     device.load_error = RuntimeError("CUDA error: device lost")
-                    device.fail("cuEventSynchronize", DEVICE_LOST)
+                    device.fail("cuEventQuery", DEVICE_LOST)
                     failed.set()
                 lost = failed.is_set()
                 scores = executor.score(batch, table)

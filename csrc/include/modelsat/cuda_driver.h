@@ -42,11 +42,12 @@ class CudaDriver {
   Status CreateStream(CudaStream* stream) const;
   Status DestroyStream(CudaStream stream) const;
 
-  // An event that a thread waits for asleep, not spinning.
+  // WaitForEvent waits for it asleep, not spinning.
   Status CreateEvent(CudaEvent* event) const;
   Status DestroyEvent(CudaEvent event) const;
   Status RecordEvent(CudaEvent event, CudaStream stream) const;
   Status WaitForEvent(CudaEvent event) const;
+  Status QueryEvent(CudaEvent event, bool* happened) const;
 
   // From device to device, in the order of the stream.
   Status Copy(std::uint64_t to, std::uint64_t from, std::size_t size_bytes,
@@ -71,6 +72,7 @@ class CudaDriver {
   Result (*event_destroy_)(CudaEvent) = nullptr;
   Result (*event_record_)(CudaEvent, CudaStream) = nullptr;
   Result (*event_synchronize_)(CudaEvent) = nullptr;
+  Result (*event_query_)(CudaEvent) = nullptr;
   // CUdeviceptr is unsigned long long
   Result (*copy_)(unsigned long long, unsigned long long, std::size_t, CudaStream) = nullptr;
   Result (*graph_launch_)(CudaGraph, CudaStream) = nullptr;

@@ -5,6 +5,7 @@
 #define MODELSAT_CUDA_GRAPH_EXECUTOR_H_
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -74,14 +75,17 @@ struct CudaOptions {
   ExecutorLimits limits;
   std::int32_t vocabulary = 0;  // token ids are below it
   std::string dtype;            // what the graphs compute in, for messages
+  // How long a caller asks whether a pass is through before it sleeps: longer than the bar of a
+  // short pass, 150 us, since to be woken takes tens of microseconds more.
+  std::chrono::microseconds poll{200};
 };
 
 // Makes the executor that takes over from a device that failed for `reason`.
 using OpenFallback =
     std::function<Status(const std::string& reason, std::shared_ptr<Executor>* executor)>;
 
-// Thread-safe; one call at a time uses the device. A caller sleeps while the device works: the bar
-// of a pass is 150 us, and a thread that spins that long takes a core from those who tokenise.
+// Thread-safe; one call at a time uses the device. While the device works, a caller first asks it
+// again and again, giving way each time to whoever has work for the core, then sleeps.
 //
 // When the driver reports an error (out of memory, device lost), the batch at hand and all that
 // follow go to the fallback: a device that failed once is not trusted again.
@@ -119,12 +123,13 @@ class CudaGraphExecutor final : public Executor {
  private:
   class Table;
 
-  // These three give kExecutorError when the device failed, and for nothing else.
+  // These four give kExecutorError when the device failed, and for nothing else.
   Status Run(const Batch& batch, const Table& table, float* probabilities)
       MODELSAT_REQUIRES(mutex_);
   Status MakeResident(const Table& table) MODELSAT_REQUIRES(mutex_);
   Status RunPass(const Batch& batch, std::int32_t first, std::int32_t count, const Table& table,
                  float* probabilities) MODELSAT_REQUIRES(mutex_);
+  Status WaitForPass() MODELSAT_REQUIRES(mutex_);
   Status CheckFinite(const float* probabilities, std::int64_t count) const;
   Status Fallback(const std::string& reason, std::shared_ptr<Executor>* executor)
       MODELSAT_REQUIRES(mutex_);

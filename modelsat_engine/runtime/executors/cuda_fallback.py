@@ -53,6 +53,9 @@ class Passes(Protocol):
     def load(self, table: CandidateTable) -> LoadedTable:
         """Bring a snapshot to the device, M >= 1, and capture what reads it."""
 
+    def release(self) -> None:
+        """No pass is captured or loaded from now on: free the device's memory where the device still answers."""
+
 
 class Fallback:
     """Holds the device's side of an executor while it works, and another executor from when it has failed.
@@ -81,7 +84,7 @@ class Fallback:
         Raises:
             ExecutorError: no other executor runs here.
         """
-        self.passes = None  # frees the device's memory where the device still answers
+        self._release()
         for name in _FALLBACKS:
             try:
                 executor = create_executor(name, self._bundle, self._threads)
@@ -96,9 +99,14 @@ class Fallback:
 
     def close(self) -> None:
         """Free the device's memory, and close who has taken over."""
-        self.passes = None
+        self._release()
         if self.executor is not None:
             self.executor.close()
+
+    def _release(self) -> None:
+        passes, self.passes = self.passes, None
+        if passes is not None:
+            passes.release()
 
 
 def successor_for(bundle: Bundle) -> str | None:

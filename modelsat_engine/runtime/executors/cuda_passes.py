@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -56,7 +58,7 @@ class CudaPasses:
 
     def warm(self, candidates: int) -> None:
         """Compile every kernel, and capture the passes for a zoo of that size."""
-        with _CAPTURING, torch.cuda.device(self._weights.device), torch.cuda.stream(self._stream):
+        with self._at_work():
             self._zoo(self._ladder.candidates(candidates))
 
     def load(self, table: CandidateTable) -> LoadedTable:
@@ -67,12 +69,37 @@ class CudaPasses:
             RuntimeError: PyTorch or Triton failed.
         """
         room = self._ladder.candidates(len(table))
-        with _CAPTURING, torch.cuda.device(self._weights.device), torch.cuda.stream(self._stream):
+        with self._at_work():
             zoo = self._zoo(room)
             candidates = DeviceCandidates.empty(self._weights, room * self._weights.config.views)
             candidates.load(self._weights, table)
             self._stream.synchronize()
         return LoadedTable(zoo, [region.data_ptr() for region in candidates.regions], candidates)
+
+    def release(self) -> None:
+        """Give up what was captured: the last who holds it frees it, or nobody where the device answers no more."""
+        with _CAPTURING:
+            self._keep_unless_the_device_answers()
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """Whoever captures or loads does so alone, on the stream of these passes."""
+        with _CAPTURING:
+            try:
+                with torch.cuda.device(self._weights.device), torch.cuda.stream(self._stream):
+                    yield
+            except Exception as error:
+                self._keep_unless_the_device_answers(error)  # its frames hold what was being made
+                raise
+
+    def _keep_unless_the_device_answers(self, *more: object) -> None:
+        """PyTorch ends the process when page-locked memory is freed that a device used which has failed since: the
+        event that it records then fails, in a destructor. So there nothing is freed, not even when Python ends."""
+        try:
+            torch.cuda.synchronize(self._weights.device)
+        except Exception:  # PyTorch has several classes for it
+            for kept in (self, *more):
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
 
     def _zoo(self, room: int) -> _core.CudaZoo:
         """The passes for zoos of one size, captured when it is first asked for."""
