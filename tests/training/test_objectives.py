@@ -75,3 +75,30 @@ def test_all_right_or_all_wrong_columns_do_not_blow_up_the_in_batch_objective() 
         in_batch_cross_entropy(logits, labels, torch.ones(3, 4, dtype=torch.bool), torch.ones(4)).backward()
         assert logits.grad is not None
         assert logits.grad.isfinite().all()
+
+
+def test_soft_labels_count_as_right_by_as_much_and_as_wrong_by_the_rest() -> None:
+    logits, _, known, weights = example()
+    labels = torch.rand(7, 5, generator=torch.Generator().manual_seed(22))
+    total, mass = 0.0, 0.0
+    for m in range(5):
+        known_ones = [b for b in range(7) if known[b, m]]
+        against = sum((1 - float(labels[n, m])) * math.exp(logits[n, m]) for n in known_ones)
+        for b in known_ones:
+            share = math.exp(logits[b, m]) / (math.exp(logits[b, m]) + against)
+            total -= float(labels[b, m] * weights[m]) * math.log(share)
+            mass += float(labels[b, m] * weights[m])
+    assert abs(in_batch_cross_entropy(logits, labels, known, weights).item() - total / mass) < 1e-5
+
+    means = []
+    for b in range(7):
+        loss, count = 0.0, 0.0
+        for r in range(5):
+            for w in range(5):
+                if r != w and known[b, r] and known[b, w]:
+                    share = float(labels[b, r] * (1 - labels[b, w]))
+                    loss += share * math.log1p(math.exp(logits[b, w] - logits[b, r]))
+                    count += share
+        if count:
+            means.append(loss / count)
+    assert abs(choice(logits, labels, known, weights).item() - sum(means) / len(means)) < 1e-5
