@@ -81,7 +81,7 @@ def test_an_evaluation_has_every_scenario_and_predictor(bundle: Path, directory:
     shares = [share for share, _ in seen]
     assert shares == sorted(shares)
     assert (shares[0], shares[-1]) == (0.0, 1.0)
-    assert {note for _, note in seen} >= {"embedding", "refining", "routing", "baselines", "scoring"}
+    assert {note for _, note in seen} >= {"embedding", "routing", "baselines", "scoring"}
 
 
 def test_an_evaluation_repeats_itself_and_can_be_smaller(bundle: Path, directory: Path, embedding: np.ndarray) -> None:
