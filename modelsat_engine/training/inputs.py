@@ -91,6 +91,10 @@ class NetworkInputs:
             rows[row, : len(state)] = state
         return network.trunk.run_layers(rows, seen, self.frozen_layers, network.config.inject_at), seen
 
+    def forget_states(self) -> None:
+        """Compute the first layers anew from now on; under autocast what was kept has its precision."""
+        self._states.clear()
+
     def connect(self, network: ModelSatNetwork, candidates: Candidates) -> ConnectedZoo:
         """Rows of the candidates by the network's own capability encoder."""
         if network.config.capability_encoder.kind == "text":

@@ -1,9 +1,10 @@
-"""Gives a trained router axes on which graded answers can refine its candidates, and refines its own zoo.
+"""Gives a trained router axes on which graded answers can refine its candidates.
 
 The axes are a constant and the first principal components of the relevance head's hidden layer over the training
 questions: rows of the head's second layer that no training touches. How far candidates lie apart on each of them is
-learned from the training models by expectation maximisation over their posteriors (empirical Bayes, Morris 1983), so
-nothing is left to tune. What `runtime.refinement` does with them later is the same for any candidate.
+learned from the training models by expectation maximisation over their posteriors (empirical Bayes, Morris 1983). A
+tenth of that is the prior: a router knows its training questions better than others, so that what explains answers to
+them explains fewer elsewhere (docs/quality.md). What `runtime.refinement` does later is the same for any candidate.
 """
 
 from __future__ import annotations
@@ -16,48 +17,32 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modelsat_engine.aptitude.refinement import Refinement
 from modelsat_engine.model.relevance import RelevanceHead
-from modelsat_engine.runtime.refinement import fit, posterior
+from modelsat_engine.runtime.refinement import posterior
 from modelsat_engine.training.preparation import Prepared
 
 _QUESTIONS_AT_ONCE = 32
 _FIRST_VARIANCE = 2e-3
 _EXPECTATIONS = 8
+#: Of the variance on training questions, what is believed elsewhere; of 1, .3, .1 and .03 by validation questions.
+PRIOR_SHARE = 0.1
 
 
 @dataclass(frozen=True, eq=False)
 class DescribedAxes:
-    """The axes of a router, and where the training questions lie on them.
+    """The axes of a router.
 
     Attributes:
         id: names them.
         prior_variance: float64 ``[A]``.
-        features: float64 ``[N, A]``, calibrated logits; of the N training questions.
-        columns: int64 ``[N]``, those questions.
     """
 
     id: str
     prior_variance: np.ndarray
-    features: np.ndarray
-    columns: np.ndarray
 
     def to_json(self) -> dict[str, Any]:
         """What router.json says of them."""
         return {"axes": self.id, "prior_variance": self.prior_variance.tolist()}
-
-    def refinement(self, offset: np.ndarray, outcomes: np.ndarray) -> Refinement | None:
-        """Of one model; None for one without an outcome.
-
-        Args:
-            offset: float64 ``[N]``, calibrated logits of the router.
-            outcomes: int8 ``[N]``, 1 right, 0 wrong, -1 not known.
-        """
-        known = outcomes >= 0
-        if not known.any():
-            return None
-        theta = fit(self.features[known], offset[known], outcomes[known], self.prior_variance)
-        return Refinement(self.id, tuple(np.float32(theta).tolist()), int(known.sum()))
 
 
 def describe_axes(prepared: Prepared) -> DescribedAxes | None:
@@ -76,7 +61,7 @@ def describe_axes(prepared: Prepared) -> DescribedAxes | None:
     features = (hidden.double() @ weight.double().T + bias.double()).numpy() / temperature
     offset = logits / temperature + float(network.calibration_bias)
     variance = population_variance(features, offset, prepared.data.Y[np.ix_(rows, columns)].T)
-    return DescribedAxes(_id(head), variance, features, columns)
+    return DescribedAxes(_id(head), PRIOR_SHARE * variance)
 
 
 def principal_axes(hidden: Tensor, size: int) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import shutil
@@ -26,11 +25,12 @@ from modelsat_engine.aptitude.profile import CapabilityProfile
 from modelsat_engine.aptitude.test import AptitudeTest
 from modelsat_engine.aptitude.zoo import save_zoo
 from modelsat_engine.evaluation.metrics import expected_calibration_error, mean_auc_per_model
+from modelsat_engine.evaluation.outcomes import OutcomeData
 from modelsat_engine.model.network import ModelSatNetwork
 from modelsat_engine.training.calibration import fit_temperature
 from modelsat_engine.training.config import TrainConfig
 from modelsat_engine.training.preparation import Prepared, prepare
-from modelsat_engine.training.refinement import DescribedAxes, describe_axes
+from modelsat_engine.training.refinement import describe_axes
 from modelsat_engine.training.teacher.run import Teacher
 from modelsat_engine.training.trainer import Progress, Trainer, TrainState
 
@@ -87,6 +87,7 @@ def train(
         config, prepared.network, prepared.sampler, prepared.inputs, _validation(prepared), directory, progress
     )
     state = trainer.run(resume)
+    prepared.inputs.forget_states()  # so that a finished run is calibrated alike whether it was resumed or not
     return write_checkpoint(config, prepared, state, base_directory, directory, taught)
 
 
@@ -134,7 +135,7 @@ def write_checkpoint(
     weights = {name: value.contiguous() for name, value in prepared.network.state_dict().items()}
     save_file(weights, directory / NETWORK_FILE)
     prepared.test.save(directory / "aptitude.json")
-    save_zoo(directory / "zoo.json", _zoo(prepared, axes))
+    save_zoo(directory / "zoo.json", _zoo(data, prepared.test))
     shutil.copyfile(base_directory / "tokenizer.json", directory / "tokenizer.json")
     (directory / RUN_FILE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return record
@@ -188,26 +189,15 @@ def calibrate(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _zoo(prepared: Prepared, axes: DescribedAxes | None) -> list[CapabilityProfile]:
+def _zoo(data: OutcomeData, test: AptitudeTest) -> list[CapabilityProfile]:
     """The well-known default zoo where the data has it, else the ten strongest models of the data.
 
-    They are refined by their answers to the training questions; no other question is looked at.
+    None of them is refined: what benchmarks say of a model beside its aptitude is mostly how it met their formats.
     """
-    data = prepared.data
     if set(DEFAULT_ZOO.values()) <= set(data.model_keys):
-        zoo, rows = default_zoo(data, prepared.test), data.rows(DEFAULT_ZOO.values())
-    else:
-        rows = np.argsort(-np.nan_to_num(data.strength), kind="stable")[:10]
-        zoo = profiles_from_outcomes(data, prepared.test, rows)
-    if axes is None:
-        return zoo
-    network = prepared.network
-    logits = predict_logits(prepared, rows, axes.columns).astype(np.float64)
-    offset = logits / float(network.temperature) + float(network.calibration_bias)
-    return [
-        dataclasses.replace(profile, refinement=axes.refinement(offset[:, number], data.Y[row, axes.columns]))
-        for number, (profile, row) in enumerate(zip(zoo, rows, strict=True))
-    ]
+        return default_zoo(data, test)
+    strongest = np.argsort(-np.nan_to_num(data.strength), kind="stable")[:10]
+    return profiles_from_outcomes(data, test, strongest)
 
 
 def _validation(prepared: Prepared) -> Callable[[ModelSatNetwork], float]:
