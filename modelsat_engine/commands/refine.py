@@ -60,7 +60,8 @@ def refine(
     routing takes no longer. Every answer is also predicted by a refinement that has not seen it; if that is no better
     than without, the zoo stays as it is.
 
-    What earlier answers have refined is kept and built upon, so give each answer once.
+    What earlier answers have refined is kept and built upon, so give each answer once. Refine all candidates that you
+    route between, by the same traffic, or they are not judged alike.
 
     \b
     Examples:
