@@ -25,6 +25,7 @@ from modelsat_engine.errors import DataError, MissingExtraError
 from modelsat_engine.evaluation.outcomes import RIGHT, UNKNOWN, OutcomeData
 from modelsat_engine.evaluation.scenarios import aptitude_accuracy
 from modelsat_engine.evaluation.splits import Split, task_paths
+from modelsat_engine.runtime.refinement import fit
 
 NEIGHBOURS = 64
 RANK = 16
@@ -248,19 +249,10 @@ def matrix_factorisation(
 
 
 def _fit_logistic(X: np.ndarray, y: np.ndarray, mean: np.ndarray, precision: np.ndarray) -> np.ndarray:
-    """Most probable weights ``[r]`` under a Gaussian prior, by Newton's method; y is int8 with -1 left out."""
+    """Most probable weights ``[r]`` under a Gaussian prior; y is int8 with -1 left out."""
     X, y = X[y >= 0], y[y >= 0]
-    w: np.ndarray = mean.copy()
-    for _ in range(25):
-        p = _sigmoid(X @ w)
-        gradient = X.T @ (y - p) - precision * (w - mean)
-        curvature = (X * (p * (1 - p))[:, None]).T @ X + np.diag(precision)
-        step = np.linalg.solve(curvature, gradient)
-        # Far from the optimum a full step of a flat sigmoid can overshoot.
-        w = w + step / max(1.0, float(np.abs(step).max()) / 2)
-        if np.abs(step).max() < 1e-6:
-            break
-    return w
+    weights: np.ndarray = mean + fit(X, X @ mean, y, 1 / precision)
+    return weights
 
 
 def _accuracy(outcomes: np.ndarray) -> np.ndarray:

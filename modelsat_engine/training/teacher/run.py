@@ -126,9 +126,9 @@ def teach(
     model_file = Path(language_model)
     states = language_model_states(model_file, texts, target.parent, lambda share: progress(_STATES * share, "reading"))
     middle, late, own = (
-        np.zeros((len(prepared.data.questions), size), np.float32) for size in _sizes(prepared, states)
+        _everywhere(part, train, len(prepared.data.questions))
+        for part in (states[:, 0], states[:, 1], _base_states(prepared, train))
     )
-    middle[train], late[train], own[train] = states[:, 0], states[:, 1], _base_states(prepared, train)
 
     fold = np.random.default_rng(config.seed).permutation(len(train)) % FOLDS
     members = {name: np.empty((len(train), len(rows))) for name in WEIGHTS}
@@ -168,8 +168,11 @@ def teach(
     }
 
 
-def _sizes(prepared: Prepared, states: np.ndarray) -> tuple[int, int, int]:
-    return states.shape[2], states.shape[2], prepared.network.config.trunk.hidden
+def _everywhere(states: np.ndarray, columns: np.ndarray, questions: int) -> np.ndarray:
+    """States ``[N, H]`` of some columns as float32 ``[questions, H]``, zero elsewhere."""
+    spread = np.zeros((questions, states.shape[1]), np.float32)
+    spread[columns] = states
+    return spread
 
 
 def _base_states(prepared: Prepared, columns: np.ndarray) -> np.ndarray:
