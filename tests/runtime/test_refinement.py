@@ -12,6 +12,7 @@ import pytest
 from modelsat_engine import Engine
 from modelsat_engine.aptitude import CapabilityProfile
 from modelsat_engine.aptitude.refinement import Refinement
+from modelsat_engine.aptitude.uncertainty import TaskPrior, draw_profiles
 from modelsat_engine.errors import BundleError, DataError, ProfileError
 from modelsat_engine.export.bundle import Bundle, write_manifest
 from modelsat_engine.export.onnx import export_router
@@ -91,6 +92,11 @@ def test_refined_twice_is_refined_by_all_answers(bundle: Bundle, profile: Capabi
     assert (first.answers, second.answers) == (150, 151)
     assert second.profile.refinement is not None
     assert second.profile.refinement.answers == 301
+    assert first.profile.refinement is not None
+    offset, features = measure(bundle, [first.profile], instructions[150:])
+    more = fit(features, offset[:, 0], right[150:], np.full(AXES, 0.5))
+    built_upon = np.array(first.profile.refinement.values) + more
+    np.testing.assert_allclose(second.profile.refinement.values, built_upon, atol=1e-4)
     assert second.log_loss_before < first.log_loss_before
     assert abs(second.predicted_before - second.accuracy) < 0.12
     afresh = refine(first.profile, instructions[150:], right[150:], bundle=bundle, afresh=True)
@@ -122,6 +128,8 @@ def test_intervals_keep_the_refinement(bundle: Bundle, profile: CapabilityProfil
     assert unrefined is not None
     width = [np.diff(logits(np.array(ends)))[0] for ends in ((low, high), unrefined["mine"])]
     assert width[0] == pytest.approx(width[1], rel=0.05)
+    draws = draw_profiles(refined, bundle.aptitude_test, TaskPrior.from_profiles([profile], bundle.aptitude_test, 8.0))
+    assert all(draw.refinement == refined.refinement for draw in draws)
 
 
 def test_a_candidate_refined_for_another_router_counts_as_it_was(
