@@ -65,6 +65,28 @@ engine_options = together(
     ),
 )
 
+recipe_options = together(
+    click.option(
+        "--config", required=True, type=click.Path(path_type=Path), metavar="FILE", help="The recipe, a TOML file."
+    ),
+    click.option(
+        "--data", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Real outcomes to train on."
+    ),
+    click.option(
+        "--base",
+        required=True,
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="The base encoder: a folder with model.safetensors and tokenizer.json.",
+    ),
+    click.option(
+        "--aptitude",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="An aptitude.json of your own.  [default: 50 MMLU subjects x 20 items, built from the data]",
+    ),
+)
+
 
 def candidate_names(values: Sequence[str], known: Container[str]) -> list[str]:
     """The names in `--candidates a,b --candidates c`, each once, in order; a known name may hold commas."""

@@ -7,24 +7,12 @@ from pathlib import Path
 import click
 
 from modelsat_engine.commands.console import print_json
-from modelsat_engine.commands.options import json_option
+from modelsat_engine.commands.options import json_option, recipe_options
 from modelsat_engine.commands.progress import ProgressBar
 
 
 @click.command("teach", short_help="Make the teacher that a router is trained with.")
-@click.option(
-    "--config", required=True, type=click.Path(path_type=Path), metavar="FILE", help="The recipe, a TOML file."
-)
-@click.option(
-    "--data", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Real outcomes to learn from."
-)
-@click.option(
-    "--base",
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="The base encoder: a folder with model.safetensors and tokenizer.json.",
-)
+@recipe_options
 @click.option(
     "--language-model",
     required=True,
@@ -34,9 +22,6 @@ from modelsat_engine.commands.progress import ProgressBar
 )
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FILE", help="The .npz to write."
-)
-@click.option(
-    "--aptitude", type=click.Path(path_type=Path), metavar="FILE", help="An aptitude.json of your own, as for 'train'."
 )
 @json_option
 def command(

@@ -8,32 +8,14 @@ from typing import Any
 import click
 
 from modelsat_engine.commands.console import print_json
-from modelsat_engine.commands.options import json_option
+from modelsat_engine.commands.options import json_option, recipe_options
 from modelsat_engine.commands.progress import ProgressBar
 
 
 @click.command("train", short_help="Train a router on outcomes of real LLMs.")
-@click.option(
-    "--config", required=True, type=click.Path(path_type=Path), metavar="FILE", help="The recipe, a TOML file."
-)
-@click.option(
-    "--data", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Real outcomes to train on."
-)
-@click.option(
-    "--base",
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="The base encoder: a folder with model.safetensors and tokenizer.json.",
-)
+@recipe_options
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The checkpoint to write."
-)
-@click.option(
-    "--aptitude",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="An aptitude.json of your own.  [default: 50 MMLU subjects x 20 items, built from the data]",
 )
 @click.option(
     "--teacher",
