@@ -78,7 +78,7 @@ def _scored(
     scored: dict[str, Any] = score_predictions(
         P, data, split, bundle.aptitude_test, scenarios=["seen_models", "new_models"]
     )
-    figures = {}
+    figures: dict[str, float] = {}
     for name, short in (("seen_models", "seen"), ("new_models", "new")):
         predicted = scored[name]["predictions"]["router"]
         choice = scored[name]["zoos"]["similar"]["choices"]["router"]
