@@ -44,11 +44,14 @@ def tiles_to_try(kernel: str, current: Tile) -> Iterator[Tile]:
             yield tile
 
 
-def best_tile(kernel: str, current: Tile, measure: Callable[[Tile], float]) -> tuple[Tile, float, float]:
-    """The fastest tile, unless it gains too little over the current one.
+def best_tile(
+    kernel: str, current: Tile, measure: Callable[[Tile], float], problem: Callable[[Tile], str | None]
+) -> tuple[Tile, float, float]:
+    """The fastest tile that may be committed, unless it gains too little over the current one.
 
     Args:
         measure: seconds with a tile, infinity where the GPU cannot run it.
+        problem: why a tile may not be committed however fast it is, or None; asked only of tiles that would win.
 
     Returns:
         Tile, its time, and the current tile's.
@@ -60,8 +63,41 @@ def best_tile(kernel: str, current: Tile, measure: Callable[[Tile], float]) -> t
     before = timed[0][1]
     if not math.isfinite(before):
         raise KernelError(f"{kernel} does not run on this GPU with the tile of the table: {current}")
-    tile, after = min(timed, key=lambda pair: pair[1])
-    return (tile, after, before) if after < before * (1 - LEAST_GAIN) else (dict(current), before, before)
+    faster = sorted((pair for pair in timed if pair[1] < before * (1 - LEAST_GAIN)), key=lambda pair: pair[1])
+    for tile, after in faster:
+        if problem(tile) is None:
+            return tile, after, before
+    return dict(current), before, before
+
+
+def tile_problem(kernel: str, sizes: str, tile: Tile, target: str) -> str | None:
+    """Why ahead-of-time compilation would refuse a tile: the first form of the kernel that spills or does not fit.
+
+    Needs no GPU. All forms of the kernel are compiled, in every dtype, for a tile measured in fp16 serves others too.
+    """
+    from modelsat_engine.export.bundle import Bundle
+    from modelsat_engine.kernels.compilation import compile_form
+    from modelsat_engine.kernels.inventory import all_forms
+    from modelsat_engine.model.config import NetworkConfig
+
+    kernels = read_table()[target]
+    before = kernels.get(kernel)
+    kernels[kernel] = {**(before or {}), sizes: tile}
+    try:
+        for form in all_forms(NetworkConfig.from_json(dict(Bundle.load().config))):
+            if form.kernel == kernel:
+                try:
+                    found = compile_form(form, target).problem
+                except KernelError as error:
+                    found = str(error)
+                if found is not None:
+                    return f"{form.name}: {found}"
+        return None
+    finally:
+        if before is None:
+            del kernels[kernel]
+        else:
+            kernels[kernel] = before
 
 
 def write_table(table: Mapping[str, Mapping[str, Mapping[str, Tile]]]) -> None:
@@ -86,7 +122,7 @@ def write_table(table: Mapping[str, Mapping[str, Mapping[str, Tile]]]) -> None:
 def main(ctx: click.Context, kernels: tuple[str, ...], dry_run: bool) -> None:
     """Measure tiles for the shipped router's sizes on this GPU and write kernels/configs/table.json anew.
 
-    Run the tests and `python -m modelsat_engine.kernels.aot` afterwards: a tile that spills is refused there.
+    A tile that spills registers is passed over, however fast it is. Run the tests afterwards.
 
     \b
     Examples:
@@ -144,7 +180,10 @@ def tune(kernels: tuple[str, ...]) -> dict[str, Any]:
                 read_table()[target].setdefault(item.kernel, {})[item.sizes] = tried
                 return geometric_mean_s(item.runs)
 
-            best, after, before = best_tile(item.kernel, current, measure)
+            def problem(tried: Tile, item: Any = item) -> str | None:
+                return tile_problem(item.kernel, item.sizes, tried, target)
+
+            best, after, before = best_tile(item.kernel, current, measure, problem)
             read_table()[target][item.kernel][item.sizes] = best
             if best != current:
                 entry[item.sizes] = best

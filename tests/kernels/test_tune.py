@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,7 +29,10 @@ def test_every_choice_is_tried_once_and_the_rest_of_a_tile_is_kept() -> None:
 
 def test_the_fastest_tile_wins_only_by_more_than_noise() -> None:
     def faster(share: float) -> dict[str, int]:
-        return tune.best_tile("residual_layer_norm", CURRENT, lambda tile: share if tile["block_rows"] == 8 else 1.0)[0]
+        def measure(tile: dict[str, int]) -> float:
+            return share if tile["block_rows"] == 8 else 1.0
+
+        return tune.best_tile("residual_layer_norm", CURRENT, measure, lambda tile: None)[0]
 
     assert faster(0.99) == CURRENT
     assert faster(0.5)["block_rows"] == 8
@@ -36,9 +42,44 @@ def test_a_tile_that_cannot_run_is_passed_over_and_a_kernel_that_cannot_is_an_er
     def measure(tile: dict[str, int]) -> float:
         return 1.0 if tile == CURRENT else math.inf
 
-    assert tune.best_tile("residual_layer_norm", CURRENT, measure) == (CURRENT, 1.0, 1.0)
+    assert tune.best_tile("residual_layer_norm", CURRENT, measure, lambda tile: None) == (CURRENT, 1.0, 1.0)
     with pytest.raises(KernelError, match="residual_layer_norm does not run on this GPU with the tile of the table"):
-        tune.best_tile("residual_layer_norm", CURRENT, lambda tile: math.inf)
+        tune.best_tile("residual_layer_norm", CURRENT, lambda tile: math.inf, lambda tile: None)
+
+
+def test_a_tile_with_a_problem_never_wins_and_only_winners_are_asked() -> None:
+    asked = []
+
+    def measure(tile: dict[str, int]) -> float:
+        return {8: 0.4, 2: 0.6}.get(tile["block_rows"], 1.0)
+
+    def problem(tile: dict[str, int]) -> str | None:
+        asked.append(tile["block_rows"])
+        return "spills" if tile["block_rows"] == 8 else None
+
+    tile, after, before = tune.best_tile("residual_layer_norm", CURRENT, measure, problem)
+    assert (tile["block_rows"], after, before) == (2, 0.6, 1.0)
+    assert asked == [8, 8, 8, 2]
+    assert tune.best_tile("residual_layer_norm", CURRENT, measure, lambda tile: "spills") == (CURRENT, 1.0, 1.0)
+
+
+def test_a_tile_that_spills_is_recognised_without_a_gpu(tmp_path: Path) -> None:
+    """In a process of its own: this one has Triton's interpreter, which compiles nothing."""
+    script = """
+import json
+from modelsat_engine.kernels import configs, tune
+before = json.dumps(configs.read_table())
+wide = {"block_rows": 128, "block_columns": 128, "block_k": 32, "num_warps": 4, "num_stages": 3}
+small = {**wide, "block_rows": 32, "block_columns": 64}
+print(json.dumps([tune.tile_problem("linear", "1536x384", tile, "sm_90") for tile in (wide, small)]))
+assert json.dumps(configs.read_table()) == before
+"""
+    inherited = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment = {**inherited, "TRITON_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=True)
+    wide, small = json.loads(done.stdout)
+    assert "spills" in wide
+    assert small is None
 
 
 def test_the_table_is_written_as_it_is_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
