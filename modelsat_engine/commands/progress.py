@@ -1,4 +1,4 @@
-"""A progress bar that keeps quiet: only on a terminal, only for work that lasts, always on stderr."""
+"""Progress of long work, on stderr: a bar on a terminal, a line a minute in a log; nothing for what is soon done."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from types import TracebackType
 from typing import Any
 
 SHOWN_AFTER_S = 2.0
+#: Where stderr is no terminal.
+LINE_EVERY_S = 60.0
 
 
 class ProgressBar:
     """A context manager around long work; `update` is cheap and may be called as often as one likes.
+
+    On a terminal it is a bar that vanishes in the end; elsewhere, as in a log, it is a line now and then.
 
     Args:
         label: what is being done, for the left of the bar.
@@ -20,8 +24,9 @@ class ProgressBar:
 
     def __init__(self, label: str) -> None:
         self._label = label
-        self._silent = not sys.stderr.isatty()
+        self._on_terminal = sys.stderr.isatty()
         self._started = time.monotonic()
+        self._next_line = self._started + LINE_EVERY_S
         self._shown: Any = None
         self._task: Any = None
 
@@ -42,11 +47,26 @@ class ProgressBar:
             fraction: the share done, 0 to 1; None when nobody knows.
             note: a few words for the right of the bar, such as "1,024 rows, 350/s".
         """
-        if self._silent or time.monotonic() - self._started < SHOWN_AFTER_S:
+        now = time.monotonic()
+        if not self._on_terminal:
+            if now >= self._next_line:
+                self._next_line = now + LINE_EVERY_S
+                self._print_line(fraction, now - self._started, note)
+            return
+        if now - self._started < SHOWN_AFTER_S:
             return
         if self._shown is None:
             self._show()
         self._shown.update(self._task, completed=fraction or 0.0, total=None if fraction is None else 1.0, note=note)
+
+    def _print_line(self, fraction: float | None, elapsed_s: float, note: str) -> None:
+        share = "" if fraction is None else f" {fraction:.0%}"
+        left = ""
+        if fraction:
+            left = f", about {_duration(elapsed_s * (1 - fraction) / fraction)} left"
+        details = f": {note}" if note else ""
+        with contextlib.suppress(OSError):
+            print(f"{self._label}{share} after {_duration(elapsed_s)}{left}{details}", file=sys.stderr, flush=True)
 
     def _show(self) -> None:
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -64,3 +84,8 @@ class ProgressBar:
         )
         self._task = self._shown.add_task(self._label, total=1.0, note="")
         self._shown.start()
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -96,8 +98,9 @@ def _load(model_file: Path) -> tuple[Any, Any]:
         raise DataError(f"{model_file} is no file; name the .gguf file of a language model")
     folder, name = str(model_file.parent), model_file.name
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name, local_files_only=True)
-        model = AutoModel.from_pretrained(folder, gguf_file=name, dtype=torch.float32, local_files_only=True)
+        with contextlib.redirect_stderr(io.StringIO()):  # the library has progress bars of its own, in logs too
+            tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name, local_files_only=True)
+            model = AutoModel.from_pretrained(folder, gguf_file=name, dtype=torch.float32, local_files_only=True)
     except Exception as error:  # the library raises whatever its parsers do
         raise DataError(f"{model_file} cannot be read as a language model: {error}") from error
     return tokenizer, model.to(torch.bfloat16).eval()
