@@ -10,25 +10,29 @@ from typing import Any
 
 from modelsat_engine.errors import ProfileError
 
-_JSON_KEYS = frozenset({"axes", "values", "answers"})
+_JSON_KEYS = frozenset({"axes", "values", "answers", "shared"})
 
 
 @dataclass(frozen=True)
 class Refinement:
-    """Random effects of one candidate on a router's axes, fitted to its own graded answers (`runtime.refinement`).
+    """Random effects of one candidate on a router's axes, fitted to graded answers (`runtime.refinement`).
 
     Attributes:
         axes: id of the axes, as ``refinement.axes`` in the router's router.json; another router ignores the values.
-        values: one finite number an axis.
-        answers: how many graded answers they were fitted to.
+        values: one finite number an axis, the candidate's own effects.
+        answers: how many graded answers of the candidate they were fitted to.
+        shared: the same for what all candidates of its zoo share, which is how their traffic differs from what the
+            router was trained on; without any, zeros. Both are added.
 
     Raises:
-        ProfileError: an attribute of another type, no value, or one that is not finite.
+        ProfileError: an attribute of another type, no value, one that is not finite, or not as many of one as of the
+            other.
     """
 
     axes: str
     values: tuple[float, ...]
     answers: int
+    shared: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         axes: object = self.axes  # a file may hold anything
@@ -36,17 +40,31 @@ class Refinement:
             raise ProfileError(f"a refinement names the axes of its router, not {axes!r}")
         try:
             values = tuple(float(value) for value in self.values)
+            shared = tuple(float(value) for value in self.shared) or (0.0,) * len(values)
             answers = operator.index(self.answers)
         except (TypeError, ValueError):
             raise ProfileError("a refinement holds a list of numbers, and how many answers they come from") from None
-        if not values or not all(map(math.isfinite, values)) or answers < 0:
+        if not values or not all(map(math.isfinite, (*values, *shared))) or answers < 0:
             raise ProfileError("a refinement holds one finite number for each axis, and 0 or more answers")
+        if len(shared) != len(values):
+            raise ProfileError(f"a refinement holds {len(values)} values of its own and {len(shared)} shared ones")
         object.__setattr__(self, "values", values)
+        object.__setattr__(self, "shared", shared)
         object.__setattr__(self, "answers", answers)
+
+    @property
+    def effects(self) -> tuple[float, ...]:
+        """What moves the candidate's logit on each axis: its own effects and the shared ones."""
+        return tuple(map(operator.add, self.values, self.shared))
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object with every attribute."""
-        return {"axes": self.axes, "values": list(self.values), "answers": self.answers}
+        return {
+            "axes": self.axes,
+            "values": list(self.values),
+            "answers": self.answers,
+            "shared": list(self.shared),
+        }
 
     @classmethod
     def from_json(cls, value: Any) -> Refinement:
@@ -56,5 +74,7 @@ class Refinement:
             ProfileError: not an object with exactly these keys, or values that the class refuses.
         """
         if not isinstance(value, Mapping) or value.keys() != _JSON_KEYS:
-            raise ProfileError("a refinement is an object with axes, values and answers; refine the candidate again")
+            raise ProfileError(
+                "a refinement is an object with axes, values, answers and shared; refine the candidate again"
+            )
         return cls(**value)

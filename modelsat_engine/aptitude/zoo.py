@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -114,7 +115,7 @@ def edit_zoo(
         start: what a file that does not exist yet starts from; its directory is made. None: it must exist.
 
     Yields:
-        name -> profile, in the file's order. A profile goes under its own name.
+        name -> profile, in the file's order. A profile goes under its own name. What is written is :func:`joined`.
 
     Raises:
         ProfileError: as :func:`load_zoo` and :func:`save_zoo`; the lock is not to be had, as in a directory that
@@ -140,10 +141,25 @@ def edit_zoo(
         for name, profile in zoo.items():
             if name != profile.name:
                 raise ProfileError(f"the profile of {profile.name!r} stands under the name {name!r}; use its own")
-        if created or list(zoo.values()) != before:
-            save_zoo(path, zoo.values())
+        after = joined(zoo.values())
+        if created or after != before:
+            save_zoo(path, after)
     finally:
         lock.__exit__(None, None, None)
+
+
+def joined(profiles: Iterable[CapabilityProfile]) -> list[CapabilityProfile]:
+    """The profiles of one zoo; if its traffic has refined them, one without a refinement takes the part that all share.
+
+    Otherwise a candidate that is new to the zoo would be judged as if it had other traffic than the rest.
+    """
+    zoo = list(profiles)
+    refined = (profile.refinement for profile in zoo if profile.refinement is not None)
+    common = next((refinement for refinement in refined if any(refinement.shared)), None)
+    if common is None:
+        return zoo
+    alike = dataclasses.replace(common, values=(0.0,) * len(common.values), answers=0)
+    return [profile if profile.refinement else dataclasses.replace(profile, refinement=alike) for profile in zoo]
 
 
 def _with_test_id(entry: Any, test_id: str | None) -> Any:

@@ -118,7 +118,8 @@ def show(name: str, bundle: Path | None, zoo: Path | None, as_json: bool) -> Non
     if profile.notes:
         out.print(Text(one_line(profile.notes), style="dim"))
     if profile.refinement is not None:
-        out.print(f"refined by {profile.refinement.answers:,} more graded answers", markup=False)
+        shared = ", and by what all candidates of its zoo share" if any(profile.refinement.shared) else ""
+        out.print(f"refined by {profile.refinement.answers:,} more graded answers{shared}", markup=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("task", no_wrap=True)
     table.add_column("accuracy", justify="right")

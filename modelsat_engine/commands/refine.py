@@ -1,30 +1,42 @@
-"""`modelsat candidates refine`: what a candidate's graded answers to your own traffic say of it."""
+"""`modelsat candidates refine`: what graded answers to your own traffic say of it and of the candidates."""
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from modelsat_engine.commands.console import one_line, percent, print_json, warn
+from modelsat_engine.commands.console import console, one_line, percent, print_json, warn
 from modelsat_engine.commands.options import bundle_option, executor_option, json_option, zoo_option
 from modelsat_engine.commands.progress import ProgressBar
 from modelsat_engine.commands.zoo import writable_zoo_path
 from modelsat_engine.errors import CandidateError, DataError
 
 if TYPE_CHECKING:
+    from modelsat_engine.aptitude import CapabilityProfile
     from modelsat_engine.runtime.instruction import Instruction
-    from modelsat_engine.runtime.refinement import Refined
+    from modelsat_engine.runtime.refinement import HeldOut, Refined
+
+_NAMED_IN_WARNING = 3
 
 
 @click.command("refine")
-@click.argument("name")
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--candidate", metavar="NAME", help="Who gave the answers, where FILE has no column that says it.")
 @click.option(
     "--field",
     metavar="NAME",
     help="The column with the instruction.  [default: the first of instruction, prompt, text, messages]",
+)
+@click.option(
+    "--candidate-field",
+    default="candidate",
+    show_default=True,
+    metavar="NAME",
+    help="The column that names the candidate which answered.",
 )
 @click.option(
     "--correct-field",
@@ -33,7 +45,7 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="The column that says whether the answer was right: 1 or 0, true or false, yes or no.",
 )
-@click.option("--afresh", is_flag=True, help="Forget what earlier answers have refined.")
+@click.option("--afresh", is_flag=True, help="Forget what earlier answers have refined, of every candidate.")
 @click.option("--anyway", is_flag=True, help="Write it even if it predicts held-out answers no better.")
 @click.option("--dry-run", is_flag=True, help="Say what it would give, and leave the zoo as it is.")
 @bundle_option
@@ -41,9 +53,10 @@ if TYPE_CHECKING:
 @executor_option
 @json_option
 def refine(
-    name: str,
     file: Path,
+    candidate: str | None,
     field: str | None,
+    candidate_field: str,
     correct_field: str,
     afresh: bool,
     anyway: bool,
@@ -53,24 +66,23 @@ def refine(
     executor: str,
     as_json: bool,
 ) -> None:
-    """Refine candidate NAME by the graded answers in FILE: what you know of it beside its aptitude test.
+    """Refine all candidates by the graded answers in FILE: what you know beside their aptitude tests.
 
-    FILE is a .jsonl, .csv, .tsv or .parquet file with a row for each instruction that the candidate has answered, and
-    whether the answer was right; some hundreds from the traffic you route are a good start. Nothing is trained and
-    routing takes no longer. Every answer is also predicted by a refinement that has not seen it; if that is no better
-    than without, the zoo stays as it is.
+    FILE is a .jsonl, .csv, .tsv or .parquet file with a row for each answer: the instruction, who answered, and
+    whether the answer was right. A hundred from the traffic you route make the probabilities right for it, some
+    thousands tell who is good at what. Nothing is trained and routing takes no longer. Every answer is also predicted
+    by a refinement that has not seen it; if that is no better than without, the zoo stays as it is.
 
-    What earlier answers have refined is kept and built upon, so give each answer once. Refine all candidates that you
-    route between, by the same traffic, or they are not judged alike.
+    What the answers say of your traffic holds for all candidates, also for those without one and those added later.
+    What earlier answers have refined is kept and built upon, so give each answer once.
 
     \b
     Examples:
-      modelsat candidates refine gemma-2-27b-it graded.jsonl
-      modelsat candidates refine gemma-2-27b-it log.csv --field prompt --correct-field accepted --dry-run
-      modelsat candidates refine my-model graded.parquet --zoo zoo.json --afresh --json
+      modelsat candidates refine graded.jsonl
+      modelsat candidates refine log.csv --candidate-field model --correct-field accepted --dry-run
+      modelsat candidates refine answers.parquet --candidate gemma-2-27b-it --zoo zoo.json --afresh --json
     """
     from modelsat_engine.aptitude import edit_zoo
-    from modelsat_engine.commands.candidate_changes import choices
     from modelsat_engine.commands.zoo import read_zoo
     from modelsat_engine.export.bundle import Bundle
     from modelsat_engine.runtime.refinement import refine, require_axes
@@ -78,58 +90,134 @@ def refine(
     opened = Bundle.load(bundle)
     require_axes(opened)
     path = writable_zoo_path(opened, zoo)
-    profiles = read_zoo(opened, zoo).profiles
-    profile = next((profile for profile in profiles if profile.name == name), None)
-    if profile is None:
-        raise CandidateError(f"no candidate is called {name!r}; {choices(profiles)}")
-    instructions, right = _graded(file, field, correct_field)
+    profiles = list(read_zoo(opened, zoo).profiles)
+    graded = _read(file, profiles, candidate, field, candidate_field, correct_field)
     with ProgressBar("Scoring") as bar:
         result = refine(
-            profile, instructions, right, bundle=opened, executor=executor, afresh=afresh, progress=bar.update
+            profiles,
+            graded.instructions,
+            graded.candidates,
+            graded.right,
+            bundle=opened,
+            executor=executor,
+            afresh=afresh,
+            progress=bar.update,
         )
     written = not dry_run and (result.helps or anyway)
     if written:
         with edit_zoo(path, None if zoo is not None else opened.zoo) as by_name:
-            if by_name.get(name) != profile:
-                raise CandidateError(f"{name!r} was changed or removed in {path} meanwhile; refine it again")
-            by_name[name] = result.profile
+            for before, after in zip(profiles, result.profiles, strict=True):
+                if by_name.get(before.name) != before:
+                    raise CandidateError(f"{before.name!r} was changed or removed in {path} meanwhile; refine again")
+                by_name[before.name] = after
     if as_json:
-        print_json(_report(result, path, written))
+        print_json(_report(result, graded.left_out, path, written))
         return
-    click.echo(
-        f"{one_line(name)}: {result.answers:,} graded answers, {percent(result.accuracy)} right; predicted "
-        f"{percent(result.predicted_before)} before, {percent(result.predicted_after)} refined.\n"
-        f"Log loss of answers held out: {result.log_loss_before:.4f} before, {result.log_loss_after:.4f} refined."
-    )
+    _print(result)
     if written:
         click.echo(f"Written to {path}.")
     elif not dry_run:
         warn(f"no better on answers it has not seen, so {path} stays as it is; more answers, or --anyway")
 
 
-def _graded(file: Path, field: str | None, correct_field: str) -> tuple[list[Instruction], list[bool]]:
+@dataclass
+class _Graded:
+    instructions: list[Instruction] = field(default_factory=list)
+    candidates: list[str] = field(default_factory=list)
+    right: list[bool] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+def _read(
+    file: Path,
+    profiles: list[CapabilityProfile],
+    candidate: str | None,
+    instruction_field: str | None,
+    candidate_field: str,
+    correct_field: str,
+) -> _Graded:
+    """The answers of the zoo's candidates; those of others are counted and left out."""
     from modelsat_engine.aptitude.importers.results import as_outcome
+    from modelsat_engine.commands.candidate_changes import choices
     from modelsat_engine.commands.files.readers import open_instructions
 
-    instructions: list[Instruction] = []
-    right: list[bool] = []
-    for row in open_instructions(file, field, keep=[correct_field]).rows():
+    names = {profile.name for profile in profiles}
+    if candidate is not None and candidate not in names:
+        raise CandidateError(f"no candidate is called {candidate!r}; {choices(profiles)}")
+    graded = _Graded()
+    keep = [correct_field] if candidate is not None else [correct_field, candidate_field]
+    for row in open_instructions(file, instruction_field, keep=keep).rows():
         where = f"{file}, {row.where}"
         if row.instruction is None:
             raise DataError(f"{where}: {row.error}")
-        instructions.append(row.instruction)
-        right.append(as_outcome(row.kept[0], f"{where}, {correct_field}"))
-    return instructions, right
+        name = candidate if candidate is not None else row.kept[1]
+        if not isinstance(name, str) or not name:
+            raise DataError(
+                f"{where}: {candidate_field!r} names no candidate; give its column with --candidate-field, "
+                "or say with --candidate who gave all answers"
+            )
+        outcome = as_outcome(row.kept[0], f"{where}, {correct_field}")
+        if name not in names:
+            graded.left_out[name] += 1
+            continue
+        graded.instructions.append(row.instruction)
+        graded.candidates.append(name)
+        graded.right.append(outcome)
+    _warn_of_strangers(graded.left_out)
+    if graded.left_out and not graded.right:
+        raise CandidateError(f"{file} has no answer of a candidate; {choices(profiles)}")
+    return graded
 
 
-def _report(result: Refined, path: Path, written: bool) -> dict[str, Any]:
+def _warn_of_strangers(left_out: Counter[str]) -> None:
+    for name, count in left_out.most_common(_NAMED_IN_WARNING):
+        warn(f"{one_line(name)}: not in the zoo, {count:,} answers are left out")
+    others = len(left_out) - _NAMED_IN_WARNING
+    if others > 0:
+        warn(f"{others:,} more names are not in the zoo, their answers are left out")
+
+
+def _print(result: Refined) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("candidate", "answers", "right", "predicted", "refined"):
+        table.add_column(heading, justify="left" if heading == "candidate" else "right", no_wrap=True)
+    for name, held_out in result.by_candidate.items():
+        table.add_row(Text(one_line(name)), *_columns(held_out))
+    if len(result.by_candidate) > 1:
+        table.add_row(Text("all", style="bold"), *_columns(result.total))
+    console().print(table)
+    click.echo(
+        f"\nLog loss of answers held out: {result.total.log_loss_before:.4f} before, "
+        f"{result.total.log_loss_after:.4f} refined."
+    )
+    silent = len(result.profiles) - len(result.by_candidate)
+    if silent:
+        click.echo(f"Candidates without an answer: {silent}; they are refined by what all share.")
+
+
+def _columns(held_out: HeldOut) -> tuple[str, ...]:
+    shares = (held_out.accuracy, held_out.predicted_before, held_out.predicted_after)
+    return (f"{held_out.answers:,}", *map(percent, shares))
+
+
+def _report(result: Refined, left_out: Counter[str], path: Path, written: bool) -> dict[str, Any]:
     return {
-        "candidate": result.profile.name,
-        "answers": result.answers,
-        "accuracy": round(result.accuracy, 4),
-        "predicted": {"before": round(result.predicted_before, 4), "refined": round(result.predicted_after, 4)},
-        "log_loss": {"before": round(result.log_loss_before, 4), "refined": round(result.log_loss_after, 4)},
+        **_figures(result.total),
+        "candidates": {name: _figures(held_out) for name, held_out in result.by_candidate.items()},
+        "left_out": dict(left_out),
         "helps": result.helps,
         "written": written,
         "zoo": str(path),
+    }
+
+
+def _figures(held_out: HeldOut) -> dict[str, Any]:
+    return {
+        "answers": held_out.answers,
+        "accuracy": round(held_out.accuracy, 4),
+        "predicted": {"before": round(held_out.predicted_before, 4), "refined": round(held_out.predicted_after, 4)},
+        "log_loss": {"before": round(held_out.log_loss_before, 4), "refined": round(held_out.log_loss_after, 4)},
     }

@@ -25,7 +25,7 @@ from modelsat_engine.errors import DataError, MissingExtraError
 from modelsat_engine.evaluation.outcomes import RIGHT, UNKNOWN, OutcomeData
 from modelsat_engine.evaluation.scenarios import aptitude_accuracy
 from modelsat_engine.evaluation.splits import Split, task_paths
-from modelsat_engine.runtime.refinement import fit
+from modelsat_engine.runtime.mixed_effects import fit
 
 NEIGHBOURS = 64
 RANK = 16

@@ -11,7 +11,8 @@ from modelsat_engine.aptitude.profile import CapabilityProfile
 from modelsat_engine.aptitude.refinement import Refinement
 from modelsat_engine.evaluation.outcomes import OutcomeData
 from modelsat_engine.export.bundle import Bundle
-from modelsat_engine.runtime.refinement import fit, measure, require_axes
+from modelsat_engine.runtime.mixed_effects import fit
+from modelsat_engine.runtime.refinement import measure, require_axes
 
 
 def refined_profiles(
@@ -24,6 +25,9 @@ def refined_profiles(
     progress: Callable[[float], object] | None = None,
 ) -> dict[int, CapabilityProfile]:
     """The profiles, each refined by what its model answered; those without an answer stay as they are.
+
+    Each by itself, without a shared part: the router was trained on these questions, and what all models share there
+    is that it knows them by heart.
 
     Args:
         profiles: model row -> profile.

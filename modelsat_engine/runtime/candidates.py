@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from modelsat_engine.aptitude import CapabilityProfile
+from modelsat_engine.aptitude.zoo import joined
 from modelsat_engine.errors import CandidateError
 from modelsat_engine.runtime.candidate_table import CandidateTable, Encoder
 from modelsat_engine.runtime.dispatch import BoundTable
@@ -83,20 +84,22 @@ class Candidates:
     def add(self, *profiles: CapabilityProfile) -> None:
         """Add candidates as the last columns, all of them or none.
 
+        Where the zoo is refined by its traffic (`runtime.refinement`), one without a refinement takes what all share.
+
         Raises:
             CandidateError: a name is taken already, or given twice; or the engine follows a zoo file.
             ProfileError: a profile does not fit the router's aptitude test.
         """
-        self._swap(lambda table: table.with_added(profiles, self._encoder))
+        self._swap(lambda table: table.with_added(joined([*table.profiles, *profiles])[len(table) :], self._encoder))
 
     def replace(self, profile: CapabilityProfile) -> None:
-        """Put a new profile in the place of the candidate of the same name.
+        """Put a new profile in the place of the candidate of the same name; refined as in :meth:`add`.
 
         Raises:
             CandidateError: no candidate has that name, or the engine follows a zoo file.
             ProfileError: the profile does not fit the router's aptitude test.
         """
-        self._swap(lambda table: table.with_replaced(profile, self._encoder))
+        self._swap(lambda table: table.with_replaced(joined([*table.profiles, profile])[-1], self._encoder))
 
     def remove(self, *names: str) -> None:
         """Remove candidates, all of them or none; the others keep their order.

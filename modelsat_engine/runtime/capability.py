@@ -145,7 +145,7 @@ class CapabilityEncoder:
                 f"{profile.name}: its refinement has {len(profile.refinement.values)} values, the router has "
                 f"{len(self._axes.prior_variance)} axes; refine it again"
             )
-        row[:, -len(self._axes.prior_variance) :] = profile.refinement.values
+        row[:, -len(self._axes.prior_variance) :] = profile.refinement.effects
 
     def stats(self) -> dict[str, int]:
         """How many candidates were ``encoded``, found ``from_memory`` and found ``from_disk``."""

@@ -1,21 +1,24 @@
-"""Refines a candidate by graded answers to any instructions, such as its own traffic: no training, the router stays.
+"""Refines a zoo by graded answers to any instructions, such as its own traffic: no training, the router stays.
 
 The aptitude test tells a candidate by 50 numbers. What it shows beside them is modelled as random effects, as in a
 generalised linear mixed model (GLMix, Zhang et al., KDD 2016)::
 
-    logit P(x, c) = logit P_router(x, c) + a(x) . theta_c        theta_c ~ Normal(0, diag(prior_variance))
+    logit P(x, c) = logit P_router(x, c) + a(x) . (shared + own_c)
 
 ``a(x)`` are A axes that the relevance head computes beside its task weights: a constant, and the principal components
-of its hidden layer. ``theta_c`` is the most probable value given the graded answers (MAP, Newton's method): with few
-answers it stays near 0 and the router's own word stands. It lies at the end of the candidate's evidence, so that no
-executor and no exported graph has to know of it, and a refined candidate costs nothing more to score.
+of its hidden layer. ``shared`` is how the traffic differs from what the router was trained on, for every candidate
+alike: it makes probabilities right and never changes whose is highest. ``own_c`` is the candidate's. Both are the most
+probable values given the graded answers (`runtime.mixed_effects`), near 0 with few of them. Their sum lies at the end
+of the candidate's evidence, so that no executor and no exported graph has to know of it, and a refined candidate costs
+nothing more to score.
 
-The axes are read off the executor's own probabilities: ``theta = e_k`` moves the logit by exactly ``a_k(x)``.
+The axes are read off the executor's own probabilities: ``own = e_k`` moves the logit by exactly ``a_k(x)``.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,14 +27,20 @@ import numpy as np
 
 from modelsat_engine.aptitude.profile import CapabilityProfile
 from modelsat_engine.aptitude.refinement import Refinement
-from modelsat_engine.errors import BundleError, DataError
+from modelsat_engine.errors import BundleError, CandidateError, DataError
 from modelsat_engine.export.bundle import Bundle
 from modelsat_engine.runtime.instruction import Instruction
+from modelsat_engine.runtime.mixed_effects import Answers, Effects, averaged, fit_together, sigmoid
 
 FOLDS = 5
 FEWEST_ANSWERS = 10
+#: Prior variance of the shared effects for traffic of another kind: of the constant, in logits squared, for it may well
+#: be a logit harder than the router thinks; of every other axis, as a multiple of how far candidates lie apart on it.
+SHARED_CONSTANT_VARIANCE = 1.0
+SHARED_SPREAD = 10.0
+#: Shares of that variance; which of them fits a traffic, its answers tell.
+SHARED_SCALES = (1e-3, 1e-2, 0.1, 1.0)
 _SMALLEST = 1e-7  # keeps logits of float32 probabilities finite
-_NEWTON_STEPS = 30
 _INSTRUCTIONS_AT_ONCE = 256
 
 Share = Callable[[float], object]
@@ -70,34 +79,60 @@ class Axes:
 
 
 @dataclass(frozen=True)
-class Refined:
-    """A refined candidate, and whether that was worth it.
+class HeldOut:
+    """How graded answers were predicted: without their refinement, and by one fitted to the other folds alone.
 
     Attributes:
-        profile: the candidate with its refinement.
-        answers: graded answers that it was fitted to, those with nothing known left out.
-        log_loss_before, log_loss_after: mean of -log P(what happened), nats, each answer predicted by a refinement
-            that was fitted to the other four fifths of them.
-        accuracy, predicted_before, predicted_after: share of right answers, and what was predicted on average.
+        answers: how many.
+        accuracy: share of right ones.
+        predicted_before, predicted_after: what was predicted, on average.
+        log_loss_before, log_loss_after: mean of -log P(what happened), nats.
     """
 
-    profile: CapabilityProfile
     answers: int
-    log_loss_before: float
-    log_loss_after: float
     accuracy: float
     predicted_before: float
     predicted_after: float
+    log_loss_before: float
+    log_loss_after: float
+
+    @classmethod
+    def of(cls, before: np.ndarray, after: np.ndarray, right: np.ndarray) -> HeldOut:
+        """From logits and outcomes, each ``[n]``, n >= 1."""
+        return cls(
+            len(right),
+            float(right.mean()),
+            float(sigmoid(before).mean()),
+            float(sigmoid(after).mean()),
+            _log_loss(before, right),
+            _log_loss(after, right),
+        )
+
+
+@dataclass(frozen=True)
+class Refined:
+    """A refined zoo, and whether that was worth it.
+
+    Attributes:
+        profiles: all candidates in their order, each with its refinement. One without an answer has what all share.
+        total: how all answers were predicted when they were held out.
+        by_candidate: the same of every candidate that has answers.
+    """
+
+    profiles: tuple[CapabilityProfile, ...]
+    total: HeldOut
+    by_candidate: Mapping[str, HeldOut]
 
     @property
     def helps(self) -> bool:
         """Whether answers that the refinement had not seen were predicted better."""
-        return self.log_loss_after < self.log_loss_before
+        return self.total.log_loss_after < self.total.log_loss_before
 
 
 def refine(
-    profile: CapabilityProfile,
+    profiles: Sequence[CapabilityProfile],
     instructions: Sequence[Instruction],
+    candidates: Sequence[str],
     right: Sequence[bool] | np.ndarray,
     *,
     bundle: Bundle | None = None,
@@ -106,54 +141,131 @@ def refine(
     seed: int = 0,
     progress: Share | None = None,
 ) -> Refined:
-    """Fit a candidate's refinement to graded answers.
+    """Fit a zoo's refinement to graded answers.
 
     Args:
-        profile: the candidate; a refinement that it has already is where this one starts from.
-        instructions: N texts or conversations that it answered, N >= 10, none of them graded before.
-        right: ``[N]``, whether each answer was right.
+        profiles: the zoo, all that are routed between; refinements that they have already are where this one starts.
+        instructions: N texts or conversations, N >= 10. One that several candidates answered comes several times.
+        candidates: N names, who answered.
+        right: ``[N]``, whether each answer was right. None of them should have been given before.
         bundle: the router; None is the shipped one.
         executor: as for `Engine.load`.
-        afresh: forget the refinement that the candidate has.
-        seed: deals the answers into folds for the figures of `Refined`.
+        afresh: forget the refinements that the zoo has.
+        seed: deals the instructions into folds for `HeldOut`.
         progress: called with the share done, 0 to 1.
 
     Raises:
-        DataError: too few answers, or not one ``right`` an instruction.
+        DataError: too few answers, or not one name and one ``right`` an instruction.
+        CandidateError: a name that is not in the zoo, or twice in it.
         BundleError: the router has no axes.
         InstructionError, ProfileError, ExecutorError: as `Engine.load` and `Engine.score`.
     """
     bundle = Bundle.load() if bundle is None else bundle
     axes = require_axes(bundle)
-    outcomes = np.asarray(right)
-    if outcomes.shape != (len(instructions),) or not np.isin(outcomes, (0, 1)).all():
-        raise DataError(f"need one right (1) or wrong (0) for each of {len(instructions)} instructions")
-    if len(instructions) < FEWEST_ANSWERS:
-        raise DataError(f"{len(instructions)} graded answers are too few to learn from; give at least {FEWEST_ANSWERS}")
-    known = profile.refinement is not None and profile.refinement.axes == axes.id and not afresh
-    start = dataclasses.replace(profile, refinement=profile.refinement if known else None)
-    logits, features = measure(bundle, [start], instructions, executor=executor, progress=progress)
-    offset, y = logits[:, 0], outcomes.astype(np.float64)
+    graded = _Graded.of(profiles, instructions, candidates, np.asarray(right))
+    start = [_start(profile, axes, afresh) for profile in profiles]
+    offset, features = measure(bundle, start, graded.instructions, executor=executor, progress=progress)
 
-    after = np.empty(len(y))
-    fold = np.random.default_rng(seed).permutation(len(y)) % FOLDS
+    rows, columns, outcomes = graded.answers.rows, graded.answers.columns, graded.answers.right
+    before = offset[rows, columns]
+    after = np.empty(len(before))
+    fold = (np.random.default_rng(seed).permutation(len(offset)) % FOLDS)[rows]
     for number in range(FOLDS):
         held = fold == number
-        after[held] = offset[held] + features[held] @ fit(features[~held], offset[~held], y[~held], axes.prior_variance)
-    moved = fit(features, offset, y, axes.prior_variance)
-    if known and profile.refinement is not None:
-        moved = moved + np.array(profile.refinement.values)
-    before_answers = profile.refinement.answers if known and profile.refinement is not None else 0
-    refinement = Refinement(axes.id, tuple(np.float32(moved).tolist()), before_answers + len(y))
+        effects = fit_axes(axes, features, offset, graded.answers[~held])
+        after[held] = before[held] + (features[rows[held]] * effects.total[columns[held]]).sum(1)
+    effects = fit_axes(axes, features, offset, graded.answers)
+    counts = np.bincount(columns, minlength=len(profiles))
     return Refined(
-        dataclasses.replace(profile, refinement=refinement),
-        answers=len(y),
-        log_loss_before=_log_loss(offset, y),
-        log_loss_after=_log_loss(after, y),
-        accuracy=float(y.mean()),
-        predicted_before=float(_sigmoid(offset).mean()),
-        predicted_after=float(_sigmoid(after).mean()),
+        refined_by(start, axes, effects, counts),
+        HeldOut.of(before, after, outcomes),
+        {
+            profiles[column].name: HeldOut.of(*(part[columns == column] for part in (before, after, outcomes)))
+            for column in np.flatnonzero(counts).tolist()
+        },
     )
+
+
+def fit_axes(axes: Axes, features: np.ndarray, offset: np.ndarray, answers: Answers) -> Effects:
+    """What answers say of the traffic and of the candidates.
+
+    How far the traffic may lie from what the router was trained on is learned from the answers too: the effects are the
+    mean over SHARED_SCALES, each weighted by the answers' evidence for it (Bayesian model averaging). Traffic of known
+    kinds needs no correction, and gets hardly any.
+
+    Args:
+        features: float64 ``[N, A]``. offset: float64 ``[N, M]``, calibrated logits.
+    """
+    variance = SHARED_SPREAD * axes.prior_variance
+    variance[0] = SHARED_CONSTANT_VARIANCE
+    return averaged(
+        [fit_together(features, offset, answers, axes.prior_variance, scale * variance) for scale in SHARED_SCALES]
+    )
+
+
+def refined_by(
+    profiles: Sequence[CapabilityProfile], axes: Axes, effects: Effects, answers: np.ndarray
+) -> tuple[CapabilityProfile, ...]:
+    """The profiles with these effects on top of those they have, which were fitted to ``[M]`` answers."""
+    size = len(axes.prior_variance)
+    refined = []
+    for profile, own, count in zip(profiles, effects.own, answers.tolist(), strict=True):
+        before = profile.refinement or Refinement(axes.id, (0.0,) * size, 0)
+        refinement = Refinement(
+            axes.id,
+            tuple(np.float32(np.array(before.values) + own).tolist()),
+            before.answers + count,
+            tuple(np.float32(np.array(before.shared) + effects.shared).tolist()),
+        )
+        refined.append(dataclasses.replace(profile, refinement=refinement))
+    return tuple(refined)
+
+
+def _start(profile: CapabilityProfile, axes: Axes, afresh: bool) -> CapabilityProfile:
+    """The profile without a refinement that is to be forgotten, or is another router's."""
+    known = profile.refinement is not None and profile.refinement.axes == axes.id and not afresh
+    return profile if known else dataclasses.replace(profile, refinement=None)
+
+
+@dataclass(frozen=True, eq=False)
+class _Graded:
+    """The different instructions of a log, and the answers to them."""
+
+    instructions: list[Instruction]
+    answers: Answers
+
+    @classmethod
+    def of(
+        cls,
+        profiles: Sequence[CapabilityProfile],
+        instructions: Sequence[Instruction],
+        candidates: Sequence[str],
+        right: np.ndarray,
+    ) -> _Graded:
+        count = len(instructions)
+        if right.shape != (count,) or not np.isin(right, (0, 1)).all():
+            raise DataError(f"need one right (1) or wrong (0) for each of {count} instructions")
+        if len(candidates) != count:
+            raise DataError(f"need one candidate for each of {count} instructions, not {len(candidates)}")
+        if count < FEWEST_ANSWERS:
+            raise DataError(f"{count} graded answers are too few to learn from; give at least {FEWEST_ANSWERS}")
+        column_of = {profile.name: column for column, profile in enumerate(profiles)}
+        if len(column_of) < len(profiles):
+            raise CandidateError("two candidates share a name; give each its own")
+        unknown = next((name for name in candidates if name not in column_of), None)
+        if unknown is not None:
+            raise CandidateError(f"no candidate is called {unknown!r}; leave its answers out, or add it to the zoo")
+        row_of: dict[str, int] = {}
+        different: list[Instruction] = []
+        rows = np.empty(count, np.int64)
+        for number, instruction in enumerate(instructions):
+            key = instruction if isinstance(instruction, str) else json.dumps(instruction, default=str)
+            row = row_of.setdefault(key, len(different))
+            if row == len(different):
+                different.append(instruction)
+            rows[number] = row
+        columns = np.array([column_of[name] for name in candidates], np.int64)
+        return cls(different, Answers(rows, columns, right.astype(np.int8)))
 
 
 def measure(
@@ -199,38 +311,6 @@ def measure(
     return logits, features
 
 
-def fit(features: np.ndarray, offset: np.ndarray, right: np.ndarray, prior_variance: np.ndarray) -> np.ndarray:
-    """The most probable effects of one candidate.
-
-    Args:
-        features: float64 ``[N, A]``, a(x).
-        offset: float64 ``[N]``, the router's logits.
-        right: ``[N]``, 1 or 0.
-        prior_variance: float64 ``[A]``.
-
-    Returns:
-        theta, float64 ``[A]``.
-    """
-    return posterior(features, offset, right, prior_variance)[0]
-
-
-def posterior(
-    features: np.ndarray, offset: np.ndarray, right: np.ndarray, prior_variance: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """`fit` with its covariance by Laplace's approximation: float64 ``[A]`` and ``[A, A]``."""
-    precision = np.diag(1 / prior_variance)
-    theta = np.zeros(features.shape[1])
-    curvature = precision
-    for _ in range(_NEWTON_STEPS):
-        p = _sigmoid(offset + features @ theta)
-        curvature = (features * (p * (1 - p))[:, None]).T @ features + precision
-        step = np.linalg.solve(curvature, features.T @ (right - p) - precision @ theta)
-        theta = theta + step / max(1.0, float(np.abs(step).max()) / 2)  # a full step can overshoot a flat sigmoid
-        if np.abs(step).max() < 1e-8:
-            break
-    return theta, np.linalg.inv(curvature)
-
-
 def require_axes(bundle: Bundle) -> Axes:
     """The router's axes.
 
@@ -250,10 +330,6 @@ def _logit(P: np.ndarray) -> np.ndarray:
     clipped = np.clip(P.astype(np.float64), _SMALLEST, 1 - _SMALLEST)
     logits: np.ndarray = np.log(clipped) - np.log1p(-clipped)
     return logits
-
-
-def _sigmoid(z: np.ndarray) -> np.ndarray:
-    return np.asarray(1 / (1 + np.exp(-np.clip(z, -30, 30))))
 
 
 def _log_loss(logits: np.ndarray, right: np.ndarray) -> float:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from modelsat_engine.model.relevance import RelevanceHead
-from modelsat_engine.runtime.refinement import posterior
+from modelsat_engine.runtime.mixed_effects import posterior
 from modelsat_engine.training.preparation import Prepared
 
 _QUESTIONS_AT_ONCE = 32

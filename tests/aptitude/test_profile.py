@@ -168,27 +168,36 @@ def test_a_profile_of_a_single_task_test_works() -> None:
     assert CapabilityProfile.from_answers("model", test, {"i": False}).counts(test)[1].tolist() == [1]
 
 
+REFINEMENT = {"axes": "a", "values": [1.0], "answers": 3, "shared": [0.5]}
+
+
 def test_a_refinement_survives_json_and_tells_profiles_apart() -> None:
-    refined = profile(refinement=Refinement("sha256:a", (0.25, -1.5), 300))
+    refined = profile(refinement=Refinement("sha256:a", (0.25, -1.5), 300, (1.0, 2.0)))
     again = CapabilityProfile.from_json(json.loads(json.dumps(refined.to_json())))
     assert again == refined
     assert again.hash == refined.hash != profile().hash
     assert "refinement" not in profile().to_json()
+    assert refined.refinement is not None
+    assert refined.refinement.effects == (1.25, 0.5)
+    assert Refinement("sha256:a", (0.25, -1.5), 300).effects == (0.25, -1.5)
 
 
 @pytest.mark.parametrize(
     ("refinement", "words"),
     [
-        ({"axes": "a", "values": [1.0]}, "axes, values and answers"),
-        ({"axes": "a", "values": [1.0], "answers": 3, "prior": 1}, "axes, values and answers"),
-        ([1.0], "axes, values and answers"),
-        ({"axes": 5, "values": [1.0], "answers": 3}, "names the axes"),
-        ({"axes": "a", "values": [], "answers": 3}, "one finite number"),
-        ({"axes": "a", "values": [math.nan], "answers": 3}, "one finite number"),
-        ({"axes": "a", "values": [1.0], "answers": -1}, "one finite number"),
-        ({"axes": "a", "values": ["x"], "answers": 3}, "list of numbers"),
-        ({"axes": "a", "values": 1.0, "answers": 3}, "list of numbers"),
-        ({"axes": "a", "values": [1.0], "answers": 0.5}, "list of numbers"),
+        ({"axes": "a", "values": [1.0], "answers": 3}, "axes, values, answers and shared"),
+        ({**REFINEMENT, "prior": 1}, "axes, values, answers and shared"),
+        ([1.0], "axes, values, answers and shared"),
+        ({**REFINEMENT, "axes": 5}, "names the axes"),
+        ({**REFINEMENT, "values": []}, "one finite number"),
+        ({**REFINEMENT, "values": [math.nan]}, "one finite number"),
+        ({**REFINEMENT, "shared": [math.inf]}, "one finite number"),
+        ({**REFINEMENT, "answers": -1}, "one finite number"),
+        ({**REFINEMENT, "shared": [1.0, 2.0]}, "1 values of its own and 2 shared"),
+        ({**REFINEMENT, "values": ["x"]}, "list of numbers"),
+        ({**REFINEMENT, "values": 1.0}, "list of numbers"),
+        ({**REFINEMENT, "shared": None}, "list of numbers"),
+        ({**REFINEMENT, "answers": 0.5}, "list of numbers"),
     ],
 )
 def test_a_refinement_that_is_none_is_refused(refinement: Any, words: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 import os
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from modelsat_engine.aptitude import CapabilityProfile, edit_zoo, files, load_zoo, save_zoo
+from modelsat_engine.aptitude.refinement import Refinement
 from modelsat_engine.errors import ProfileError
 
 
@@ -166,3 +168,18 @@ def test_a_full_disk_leaves_the_old_file_and_frees_the_lock(tmp_path: Path, monk
     with edit_zoo(path) as zoo:
         zoo["c"] = profile("c")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == [".zoo.json.lock", "zoo.json"]
+
+
+def test_who_is_new_to_a_refined_zoo_takes_what_all_share(tmp_path: Path) -> None:
+    path = tmp_path / "zoo.json"
+    refinement = Refinement("sha256:axes", (1.0, -2.0), 30, (0.5, 0.25))
+    old = dataclasses.replace(profile("old"), refinement=refinement)
+    save_zoo(path, [old])
+    with edit_zoo(path) as zoo:
+        zoo["new"] = profile("new")
+    alike = Refinement("sha256:axes", (0.0, 0.0), 0, (0.5, 0.25))
+    assert load_zoo(path) == [old, dataclasses.replace(profile("new"), refinement=alike)]
+    with edit_zoo(path) as zoo:
+        for name in zoo:
+            zoo[name] = profile(name)
+    assert load_zoo(path) == [profile("old"), profile("new")]

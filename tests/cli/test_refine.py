@@ -16,6 +16,7 @@ from tests.cli.test_entry import one_error_line
 from tests.export.random_bundle import write_random_bundle
 
 SEED = 81
+GOOD: dict[str, object] = {"prompt": "a", "candidate": "model-1", "correct": 1}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,10 @@ def graded(router: Bundle) -> list[dict[str, object]]:
     texts = [" ".join(rng.choice(list("abcdefgh"), rng.integers(1, 30))) for _ in range(211)]
     _, features = measure(router, router.zoo[1:2], texts)
     P = 1 / (1 + np.exp(-3 * features[:, 1] / features[:, 1].std()))
-    return [{"prompt": text, "correct": int(right)} for text, right in zip(texts, rng.random(len(P)) < P, strict=True)]
+    right = (rng.random(len(P)) < P).astype(int).tolist()
+    return [
+        {"prompt": text, "candidate": "model-1", "correct": outcome} for text, outcome in zip(texts, right, strict=True)
+    ]
 
 
 def jsonl(path: Path, rows: list[dict[str, object]]) -> Path:
@@ -47,28 +51,71 @@ def jsonl(path: Path, rows: list[dict[str, object]]) -> Path:
 def test_graded_answers_refine_a_candidate(run: Run, tmp_path: Path, graded: list[dict[str, object]]) -> None:
     jsonl(tmp_path / "graded.jsonl", graded)
     before = json.loads(run("score", "graded.jsonl", "-o", "before.jsonl", "--json").stdout)
-    result = run("candidates", "refine", "model-1", "graded.jsonl", "--json")
+    result = run("candidates", "refine", "graded.jsonl", "--json")
     assert result.exit_code == 0, result.stderr
     report = json.loads(result.stdout)
-    assert (report["written"], report["answers"]) == (True, 211)
+    assert (report["written"], report["answers"], list(report["candidates"])) == (True, 211, ["model-1"])
     assert report["log_loss"]["refined"] < report["log_loss"]["before"]
+    assert report["candidates"]["model-1"]["log_loss"] == report["log_loss"]
     assert json.loads(run("score", "graded.jsonl", "-o", "after.jsonl", "--json").stdout)["rows"] == before["rows"]
     first, second = (
         json.loads((tmp_path / name).read_text().splitlines()[0])["probabilities"]
         for name in ("before.jsonl", "after.jsonl")
     )
     assert first["model-1"] != second["model-1"]
-    assert first["model-2"] == second["model-2"]
-    assert "refined by 211 more graded answers" in run("candidates", "show", "model-1").stdout
+    assert first["model-2"] != second["model-2"]  # by what they share
+    shown = [run("candidates", "show", name).stdout for name in ("model-1", "model-2")]
+    assert "refined by 211 more graded answers, and by what all candidates of its zoo share" in shown[0]
+    assert "refined by 0 more graded answers, and by what all candidates of its zoo share" in shown[1]
     listed = {entry["name"]: entry["refined_by"] for entry in json.loads(run("candidates", "list", "--json").stdout)}
     assert listed == {"model-0": 0, "model-1": 211, "model-2": 0}
+
+
+def test_a_log_of_several_candidates_refines_each(
+    run: Run, tmp_path: Path, graded: list[dict[str, object]], router: Bundle
+) -> None:
+    save_zoo(tmp_path / "zoo.json", router.zoo)
+    names = ("model-0", "model-1", "stranger", "model-2")
+    rows = [{"text": row["prompt"], "model": names[i % 4], "ok": row["correct"]} for i, row in enumerate(graded)]
+    jsonl(tmp_path / "log.jsonl", rows)
+    columns = ("--candidate-field", "model", "--correct-field", "ok")
+    result = run("candidates", "refine", "log.jsonl", *columns, "--zoo", "zoo.json", "--anyway")
+    assert result.exit_code == 0, result.stderr
+    assert "stranger: not in the zoo, 53 answers are left out" in result.stderr
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert [line[:2] for line in lines[1:5]] == [
+        ["model-0", "53"],
+        ["model-1", "53"],
+        ["model-2", "52"],
+        ["all", "158"],
+    ]
+    refined = [profile.refinement for profile in load_zoo(tmp_path / "zoo.json")]
+    assert [refinement.answers for refinement in refined if refinement] == [53, 53, 52]
+    assert len({refinement.shared for refinement in refined if refinement}) == 1
+    assert len({refinement.values for refinement in refined if refinement}) == 3
+
+
+def test_a_candidate_added_later_takes_what_all_share(
+    run: Run, tmp_path: Path, graded: list[dict[str, object]], router: Bundle
+) -> None:
+    jsonl(tmp_path / "graded.jsonl", graded)
+    save_zoo(tmp_path / "zoo.json", router.zoo[:2])
+    profile = router.zoo[2].to_json()
+    (tmp_path / "new.json").write_text(json.dumps(profile), encoding="utf-8")
+    assert run("candidates", "refine", "graded.jsonl", "--zoo", "zoo.json").exit_code == 0
+    assert run("candidates", "add", "new.json", "--zoo", "zoo.json").exit_code == 0
+    refined = [profile.refinement for profile in load_zoo(tmp_path / "zoo.json")]
+    assert refined[1] is not None
+    assert refined[2] is not None
+    assert refined[2].shared == refined[1].shared
+    assert (refined[2].answers, set(refined[2].values)) == (0, {0.0})
 
 
 def test_a_dry_run_changes_nothing(run: Run, tmp_path: Path, graded: list[dict[str, object]], router: Bundle) -> None:
     jsonl(tmp_path / "graded.jsonl", graded)
     save_zoo(tmp_path / "zoo.json", router.zoo)
     before = (tmp_path / "zoo.json").read_bytes()
-    result = run("candidates", "refine", "model-1", "graded.jsonl", "--zoo", "zoo.json", "--dry-run")
+    result = run("candidates", "refine", "graded.jsonl", "--zoo", "zoo.json", "--dry-run")
     assert result.exit_code == 0, result.stderr
     assert "Log loss of answers held out" in result.stdout
     assert (tmp_path / "zoo.json").read_bytes() == before
@@ -77,10 +124,10 @@ def test_a_dry_run_changes_nothing(run: Run, tmp_path: Path, graded: list[dict[s
 def test_answers_that_teach_nothing_leave_the_zoo(
     run: Run, tmp_path: Path, graded: list[dict[str, object]], router: Bundle
 ) -> None:
-    rng = np.random.default_rng(SEED)
+    rng = np.random.default_rng(SEED + 1)
     save_zoo(tmp_path / "zoo.json", router.zoo)
-    jsonl(tmp_path / "noise.jsonl", [{**row, "correct": bool(rng.random() < 0.5)} for row in graded])
-    scored = run("score", "noise.jsonl", "-o", "scores.jsonl", "--zoo", "zoo.json")
+    jsonl(tmp_path / "graded.jsonl", graded)
+    scored = run("score", "graded.jsonl", "-o", "scores.jsonl", "--zoo", "zoo.json")
     assert scored.exit_code == 0, scored.stderr
     rows = [json.loads(line) for line in (tmp_path / "scores.jsonl").read_text().splitlines()]
     as_expected = [
@@ -89,43 +136,52 @@ def test_answers_that_teach_nothing_leave_the_zoo(
     ]
     jsonl(tmp_path / "expected.jsonl", as_expected)
     before = (tmp_path / "zoo.json").read_bytes()
-    result = run("candidates", "refine", "model-1", "expected.jsonl", "--zoo", "zoo.json")
+    result = run("candidates", "refine", "expected.jsonl", "--zoo", "zoo.json")
     assert result.exit_code == 0
     assert "stays as it is" in result.stderr
     assert (tmp_path / "zoo.json").read_bytes() == before
-    anyway = run("candidates", "refine", "model-1", "expected.jsonl", "--zoo", "zoo.json", "--anyway", "--json")
+    anyway = run("candidates", "refine", "expected.jsonl", "--zoo", "zoo.json", "--anyway", "--json")
     assert json.loads(anyway.stdout)["written"]
     refined = {profile.name: profile.refinement for profile in load_zoo(tmp_path / "zoo.json")}
-    assert refined["model-1"] is not None
-    assert refined["model-2"] is None
+    assert all(refined.values())
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"prompt": "a", "correct": 1}] * 9, "at least 10"),
-        ([{"prompt": "a", "correct": 0.5}] * 12, "neither right"),
-        ([{"prompt": "a"}] * 12, "neither right"),
-        ([{"prompt": "a", "correct": 1}] * 11 + [{"prompt": " ", "correct": 1}], "line 12"),
-        ([{"prompt": "a", "correct": 1}, {"correct": 1}], "line 2"),
+        ([GOOD] * 9, "at least 10"),
+        ([{**GOOD, "correct": 0.5}] * 12, "neither right"),
+        ([{"prompt": "a", "candidate": "model-1"}] * 12, "neither right"),
+        ([GOOD] * 11 + [{**GOOD, "prompt": " "}], "line 12"),
+        ([GOOD, {"candidate": "model-1", "correct": 1}], "line 2"),
+        ([GOOD, {"prompt": "a", "correct": 1}], "line 2: 'candidate' names no candidate; give its column"),
+        ([{**GOOD, "candidate": 7}] * 12, "line 1: 'candidate' names no candidate"),
+        ([{**GOOD, "candidate": ""}] * 12, "line 1: 'candidate' names no candidate"),
     ],
 )
 def test_answers_that_cannot_be_read_are_named(
     run: Run, tmp_path: Path, rows: list[dict[str, object]], message: str
 ) -> None:
     jsonl(tmp_path / "graded.jsonl", rows)
-    result = run("candidates", "refine", "model-1", "graded.jsonl")
+    result = run("candidates", "refine", "graded.jsonl")
     assert result.exit_code == 1
     assert message in one_error_line(result.stderr)
 
 
 def test_other_mistakes_are_named(run: Run, tmp_path: Path, tiny_bundle: Path, graded: list[dict[str, object]]) -> None:
     jsonl(tmp_path / "graded.jsonl", graded)
-    assert "no candidate is called" in one_error_line(run("candidates", "refine", "nobody", "graded.jsonl").stderr)
-    assert "does not exist" in one_error_line(run("candidates", "refine", "model-1", "none.jsonl").stderr)
+    nobody = run("candidates", "refine", "graded.jsonl", "--candidate", "nobody")
+    assert "no candidate is called 'nobody'; the zoo has model-0" in one_error_line(nobody.stderr)
+    jsonl(tmp_path / "strange.jsonl", [{**row, "candidate": "stranger"} for row in graded])
+    strange = run("candidates", "refine", "strange.jsonl")
+    assert strange.exit_code == 1
+    assert "strange.jsonl has no answer of a candidate; the zoo has model-0" in strange.stderr
+    assert "does not exist" in one_error_line(run("candidates", "refine", "none.jsonl").stderr)
+    (tmp_path / "lean.csv").write_text("prompt,correct\na,1\n", encoding="utf-8")
+    assert "candidate" in one_error_line(run("candidates", "refine", "lean.csv").stderr)
     (tmp_path / "bad.csv").write_bytes(b"prompt,correct\n\xff\xfe,1\n")
-    assert "UTF-8" in one_error_line(run("candidates", "refine", "model-1", "bad.csv").stderr)
-    result = run("candidates", "refine", "model-1", "graded.jsonl", "--bundle", tiny_bundle)
+    assert "UTF-8" in one_error_line(run("candidates", "refine", "bad.csv", "--candidate", "model-1").stderr)
+    result = run("candidates", "refine", "graded.jsonl", "--bundle", tiny_bundle)
     assert "no axes" in one_error_line(result.stderr)
 
 
@@ -144,5 +200,5 @@ def test_a_candidate_that_changes_meanwhile_is_not_overwritten(
         return real(*arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(refinement, "refine", slow)
-    result = run("candidates", "refine", "model-1", "graded.jsonl", "--zoo", "zoo.json")
+    result = run("candidates", "refine", "graded.jsonl", "--zoo", "zoo.json")
     assert "meanwhile" in one_error_line(result.stderr)

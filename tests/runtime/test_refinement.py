@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,13 @@ from modelsat_engine import Engine
 from modelsat_engine.aptitude import CapabilityProfile
 from modelsat_engine.aptitude.refinement import Refinement
 from modelsat_engine.aptitude.uncertainty import TaskPrior, draw_profiles
-from modelsat_engine.errors import BundleError, DataError, ProfileError
+from modelsat_engine.errors import BundleError, CandidateError, DataError, ProfileError
 from modelsat_engine.export.bundle import Bundle, write_manifest
 from modelsat_engine.export.onnx import export_router
 from modelsat_engine.export.quantization import quantize_network
-from modelsat_engine.runtime.refinement import Axes, fit, measure, posterior, refine
+from modelsat_engine.runtime.instruction import Instruction
+from modelsat_engine.runtime.mixed_effects import Answers
+from modelsat_engine.runtime.refinement import Axes, fit_axes, measure, refine, require_axes
 from tests.export.random_bundle import random_network, write_random_bundle
 from tests.runtime.tiny_bundle import tiny_profile
 
@@ -51,24 +54,6 @@ def logits(P: np.ndarray) -> np.ndarray:
     return values
 
 
-def test_a_fit_finds_what_made_the_answers() -> None:
-    rng = np.random.default_rng(SEED)
-    features, offset = rng.normal(size=(20_001, 3)), rng.normal(size=20_001)
-    true = np.array([0.8, -0.5, 0.0])
-    right = rng.random(len(offset)) < 1 / (1 + np.exp(-(offset + features @ true)))
-    theta, covariance = posterior(features, offset, right, np.full(3, 10.0))
-    assert np.abs(theta - true).max() < 4 * np.sqrt(np.diag(covariance)).max()
-    assert np.sqrt(np.diag(covariance)).max() < 0.03
-
-
-def test_few_answers_hardly_move_a_candidate() -> None:
-    rng = np.random.default_rng(SEED)
-    features, offset, right = rng.normal(size=(11, 4)), np.zeros(11), np.ones(11)
-    tight, wide = (np.abs(fit(features, offset, right, np.full(4, variance))).max() for variance in (1e-3, 10.0))
-    assert tight < 0.02 < 0.2 < wide
-    assert not fit(features[:0], offset[:0], right[:0], np.ones(4)).any()
-
-
 @pytest.mark.parametrize("executor", ["native", "onnxruntime"])
 def test_a_refinement_moves_the_logit_by_its_axes(bundle: Bundle, profile: CapabilityProfile, executor: str) -> None:
     theta = np.random.default_rng(SEED).normal(size=AXES).astype(np.float32)
@@ -81,37 +66,136 @@ def test_a_refinement_moves_the_logit_by_its_axes(bundle: Bundle, profile: Capab
     np.testing.assert_allclose(scored, offset[:, 0] + features @ theta, atol=2e-3)
 
 
-def test_refined_twice_is_refined_by_all_answers(bundle: Bundle, profile: CapabilityProfile) -> None:
+@pytest.fixture
+def zoo(bundle: Bundle) -> list[CapabilityProfile]:
+    return [tiny_profile(f"model-{seed}", seed, bundle.aptitude_test) for seed in (2, 3, 4)]
+
+
+def answered(
+    bundle: Bundle, zoo: list[CapabilityProfile], instructions: list[str], shared: float = 0.0, own: float = 0.0
+) -> np.ndarray:
+    """Every candidate's answers ``[M, N]`` in a traffic that is harder for all, and on axis 1 for the first alone."""
+    offset, features = measure(bundle, zoo, instructions)
+    moved = offset + shared * features[:, :1] / features[:, 0].std()
+    moved[:, 0] += own * features[:, 1] / features[:, 1].std()
+    return (np.random.default_rng(SEED).random(moved.shape) < 1 / (1 + np.exp(-moved))).T
+
+
+def refinements(profiles: Iterable[CapabilityProfile]) -> list[Refinement]:
+    found = [profile.refinement for profile in profiles]
+    assert all(refinement is not None for refinement in found)
+    return found  # type: ignore[return-value]
+
+
+def test_what_one_candidate_shows_of_the_traffic_holds_for_all(bundle: Bundle, zoo: list[CapabilityProfile]) -> None:
     instructions = texts(301)
-    _, features = measure(bundle, [profile], instructions)
-    rng = np.random.default_rng(SEED)
-    right = rng.random(len(instructions)) < 1 / (1 + np.exp(-3 * features[:, 1] / features[:, 1].std()))
-    first = refine(profile, instructions[:150], right[:150], bundle=bundle)
-    second = refine(first.profile, instructions[150:], right[150:], bundle=bundle)
+    right = answered(bundle, zoo, instructions, shared=3.0)
+    result = refine(zoo, instructions, ["model-3"] * 301, right[1], bundle=bundle)
+    assert result.helps
+    assert list(result.by_candidate) == ["model-3"]
+    assert [refinement.answers for refinement in refinements(result.profiles)] == [0, 301, 0]
+    assert refinements(result.profiles)[0].shared == refinements(result.profiles)[2].shared
+    offset, _ = measure(bundle, zoo, instructions)
+    after, _ = measure(bundle, result.profiles, instructions)
+    accuracy = right[2].mean()
+    before_gap, gap = (abs(accuracy - (1 / (1 + np.exp(-values[:, 2]))).mean()) for values in (offset, after))
+    assert gap < 0.06 < 0.1 < before_gap
+
+
+def test_what_is_shared_never_changes_who_is_best(bundle: Bundle, zoo: list[CapabilityProfile]) -> None:
+    shared = tuple(np.random.default_rng(SEED).normal(size=AXES).tolist())
+    refined = [
+        dataclasses.replace(profile, refinement=Refinement("sha256:drawn", (0.0,) * AXES, 0, shared)) for profile in zoo
+    ]
+    instructions = texts(97)
+    before, after = (measure(bundle, profiles, instructions)[0] for profiles in (zoo, refined))
+    assert np.abs(after - before).max() > 0.1
+    np.testing.assert_allclose(after - before, np.repeat((after - before)[:, :1], 3, axis=1), atol=2e-3)
+
+
+def test_refined_twice_is_refined_by_all_answers(bundle: Bundle, zoo: list[CapabilityProfile]) -> None:
+    instructions = texts(302)
+    right = answered(bundle, zoo, instructions, shared=-1.0, own=3.0)
+    half = slice(0, 151), slice(151, 302)
+    who = [profile.name for profile in zoo for _ in range(151)]
+
+    def given(part: slice) -> tuple[list[str], list[str], np.ndarray]:
+        return instructions[part] * 3, who, right[:, part].ravel()
+
+    first = refine(zoo, *given(half[0]), bundle=bundle)
+    second = refine(first.profiles, *given(half[1]), bundle=bundle)
     assert first.helps
-    assert (first.answers, second.answers) == (150, 151)
-    assert second.profile.refinement is not None
-    assert second.profile.refinement.answers == 301
-    assert first.profile.refinement is not None
-    offset, features = measure(bundle, [first.profile], instructions[150:])
-    more = fit(features, offset[:, 0], right[150:], np.full(AXES, 0.5))
-    built_upon = np.array(first.profile.refinement.values) + more
-    np.testing.assert_allclose(second.profile.refinement.values, built_upon, atol=1e-4)
-    assert second.log_loss_before < first.log_loss_before
-    assert abs(second.predicted_before - second.accuracy) < 0.12
-    afresh = refine(first.profile, instructions[150:], right[150:], bundle=bundle, afresh=True)
-    assert afresh.profile.refinement is not None
-    assert afresh.profile.refinement.answers == 151
-    assert afresh.log_loss_before > second.log_loss_before
+    assert first.total.answers == second.total.answers == 453
+    assert [refinement.answers for refinement in refinements(second.profiles)] == [302] * 3
+    offset, features = measure(bundle, first.profiles, instructions[half[1]])
+    answers = Answers.of_outcomes(right[:, half[1]].T.astype(np.int8))
+    effects = fit_axes(require_axes(bundle), features, offset, answers)
+    for column, (before, after) in enumerate(
+        zip(refinements(first.profiles), refinements(second.profiles), strict=True)
+    ):
+        np.testing.assert_allclose(after.values, np.array(before.values) + effects.own[column], atol=1e-4)
+        np.testing.assert_allclose(after.shared, np.array(before.shared) + effects.shared, atol=1e-4)
+    assert second.total.log_loss_before < first.total.log_loss_before
+    assert abs(second.by_candidate["model-2"].predicted_before - second.by_candidate["model-2"].accuracy) < 0.12
+    afresh = refine(first.profiles, *given(half[1]), bundle=bundle, afresh=True)
+    assert [refinement.answers for refinement in refinements(afresh.profiles)] == [151] * 3
+    assert afresh.total.log_loss_before > second.total.log_loss_before
 
 
-def test_answers_as_the_router_expects_them_do_not_help(bundle: Bundle, profile: CapabilityProfile) -> None:
+def test_one_instruction_of_several_candidates_is_in_one_fold(bundle: Bundle, zoo: list[CapabilityProfile]) -> None:
+    """Answers that only their instruction explains: seen in another fold, they would be predicted well."""
+    rng = np.random.default_rng(SEED)
+    instructions = texts(41)
+    right = np.repeat(rng.random((1, 41)) < 0.5, 3, axis=0)
+    result = refine(zoo, instructions * 3, np.repeat([p.name for p in zoo], 41).tolist(), right.ravel(), bundle=bundle)
+    assert result.total.log_loss_after > 0.66
+
+
+def test_conversations_and_repeated_answers_count(bundle: Bundle, zoo: list[CapabilityProfile]) -> None:
+    instructions: list[Instruction] = [
+        *texts(11),
+        [{"role": "user", "content": "a b c"}, {"role": "assistant", "content": "d"}, {"role": "user", "content": "e"}],
+    ]
+    result = refine(zoo, instructions * 2, ["model-2"] * 24, [True] * 12 + [False] * 12, bundle=bundle)
+    assert result.total.answers == 24
+    assert result.total.accuracy == 0.5
+
+
+@pytest.mark.parametrize(("shift", "least", "most"), [(0.0, 0.0, 0.35), (-2.0, 1.6, 2.2)])
+def test_known_traffic_is_left_alone_and_other_traffic_is_not(shift: float, least: float, most: float) -> None:
+    rng = np.random.default_rng(SEED)
+    features = np.column_stack([np.ones(120), rng.normal(size=(120, AXES - 1))])
+    offset = rng.normal(size=(120, 3))
+    outcomes = (rng.random(offset.shape) < 1 / (1 + np.exp(-(offset + shift)))).astype(np.int8)
+    effects = fit_axes(Axes("drawn", np.full(AXES, 0.003)), features, offset, Answers.of_outcomes(outcomes))
+    assert least <= abs(effects.shared[0]) <= most
+    assert np.abs(effects.shared[1:]).max() < 0.2
+
+
+def test_answers_as_the_router_expects_them_do_not_help(bundle: Bundle, zoo: list[CapabilityProfile]) -> None:
     instructions = texts(200)
-    offset, _ = measure(bundle, [profile], instructions)
-    right = np.random.default_rng(SEED).random(200) < 1 / (1 + np.exp(-offset[:, 0]))
-    result = refine(profile, instructions, right, bundle=bundle)
+    right = answered(bundle, zoo, instructions)
+    result = refine(zoo, instructions, ["model-2"] * 200, right[0], bundle=bundle)
     assert not result.helps
-    assert result.log_loss_after == pytest.approx(result.log_loss_before, abs=0.03)
+    assert result.total.log_loss_after == pytest.approx(result.total.log_loss_before, abs=0.03)
+
+
+def test_a_candidate_that_joins_a_refined_zoo_takes_what_all_share(
+    bundle: Bundle, zoo: list[CapabilityProfile]
+) -> None:
+    shared = tuple(np.random.default_rng(SEED).normal(size=AXES).tolist())
+    refined = [dataclasses.replace(zoo[0], refinement=Refinement("sha256:drawn", (1.0,) * AXES, 20, shared)), zoo[1]]
+    with Engine.load(bundle, zoo=refined[:1]) as engine:
+        engine.candidates.add(zoo[1])
+        assert engine.candidates["model-2"] == refined[0]
+        assert engine.candidates["model-3"].refinement == Refinement("sha256:drawn", (0.0,) * AXES, 0, shared)
+        engine.candidates.replace(zoo[0])
+        assert engine.candidates["model-2"].refinement == Refinement("sha256:drawn", (0.0,) * AXES, 0, shared)
+        engine.candidates.replace_all(zoo)
+        assert list(engine.candidates.profiles) == zoo
+        engine.candidates.remove("model-4")
+        engine.candidates.add(zoo[2])
+        assert engine.candidates["model-4"] == zoo[2]
 
 
 def test_intervals_keep_the_refinement(bundle: Bundle, profile: CapabilityProfile) -> None:
@@ -156,15 +240,24 @@ def test_a_replaced_refinement_is_scored(bundle: Bundle, profile: CapabilityProf
         np.testing.assert_array_equal(engine.score(texts(1)), before)
 
 
-def test_what_cannot_be_learned_from_is_refused(bundle: Bundle, profile: CapabilityProfile, tmp_path: Path) -> None:
+def test_what_cannot_be_learned_from_is_refused(
+    bundle: Bundle, profile: CapabilityProfile, zoo: list[CapabilityProfile], tmp_path: Path
+) -> None:
     with pytest.raises(DataError, match="at least 10"):
-        refine(profile, texts(9), [True] * 9, bundle=bundle)
+        refine([profile], texts(9), ["mine"] * 9, [True] * 9, bundle=bundle)
     with pytest.raises(DataError, match="one right"):
-        refine(profile, texts(12), [True] * 11, bundle=bundle)
+        refine([profile], texts(12), ["mine"] * 12, [True] * 11, bundle=bundle)
     with pytest.raises(DataError, match="one right"):
-        refine(profile, texts(12), np.full(12, np.nan), bundle=bundle)
+        refine([profile], texts(12), ["mine"] * 12, np.full(12, np.nan), bundle=bundle)
+    with pytest.raises(DataError, match="one candidate"):
+        refine([profile], texts(12), ["mine"] * 11, [True] * 12, bundle=bundle)
+    with pytest.raises(CandidateError, match="no candidate is called 'yours'"):
+        refine([profile], texts(12), ["mine"] * 11 + ["yours"], [True] * 12, bundle=bundle)
+    with pytest.raises(CandidateError, match="share a name"):
+        refine([profile, profile], texts(12), ["mine"] * 12, [True] * 12, bundle=bundle)
+    plain = write_random_bundle(tmp_path / "plain", relevance_hidden=13)
     with pytest.raises(BundleError, match="no axes"):
-        refine(profile, texts(12), [True] * 12, bundle=write_random_bundle(tmp_path / "plain", relevance_hidden=13))
+        refine([profile], texts(12), ["mine"] * 12, [True] * 12, bundle=plain)
     short = dataclasses.replace(profile, refinement=Refinement("sha256:drawn", (1.0,), 40))
     with pytest.raises(ProfileError, match="1 values"):
         Engine.load(bundle, zoo=[short])
