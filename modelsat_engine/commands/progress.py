@@ -11,6 +11,8 @@ from typing import Any
 SHOWN_AFTER_S = 2.0
 #: Where stderr is no terminal.
 LINE_EVERY_S = 60.0
+#: Share of the work from which on the rest can be foretold.
+FORETELLS_FROM = 0.02
 
 
 class ProgressBar:
@@ -62,7 +64,7 @@ class ProgressBar:
     def _print_line(self, fraction: float | None, elapsed_s: float, note: str) -> None:
         share = "" if fraction is None else f" {fraction:.0%}"
         left = ""
-        if fraction:
+        if fraction and fraction >= FORETELLS_FROM:
             left = f", about {_duration(elapsed_s * (1 - fraction) / fraction)} left"
         details = f": {note}" if note else ""
         with contextlib.suppress(OSError):

@@ -51,6 +51,7 @@ def test_what_is_soon_done_says_nothing(clock: Clock, capsys: pytest.CaptureFixt
     [
         (None, "Reading after 5.0 h"),
         (0.0, "Reading 0% after 5.0 h"),
+        (0.01, "Reading 1% after 5.0 h"),
         (1.0, "Reading 100% after 5.0 h, about 0 min left"),
     ],
 )
