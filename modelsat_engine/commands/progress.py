@@ -29,6 +29,7 @@ class ProgressBar:
         self._on_terminal = sys.stderr.isatty()
         self._started = time.monotonic()
         self._next_line = self._started + LINE_EVERY_S
+        self._stage_started, self._last_fraction = self._started, 0.0
         self._shown: Any = None
         self._task: Any = None
 
@@ -51,9 +52,12 @@ class ProgressBar:
         """
         now = time.monotonic()
         if not self._on_terminal:
+            if fraction is not None and fraction < self._last_fraction:  # the next stage of the work
+                self._stage_started = now
+            self._last_fraction = fraction or 0.0
             if now >= self._next_line:
                 self._next_line = now + LINE_EVERY_S
-                self._print_line(fraction, now - self._started, note)
+                self._print_line(fraction, now, note)
             return
         if now - self._started < SHOWN_AFTER_S:
             return
@@ -61,14 +65,18 @@ class ProgressBar:
             self._show()
         self._shown.update(self._task, completed=fraction or 0.0, total=None if fraction is None else 1.0, note=note)
 
-    def _print_line(self, fraction: float | None, elapsed_s: float, note: str) -> None:
+    def _print_line(self, fraction: float | None, now: float, note: str) -> None:
         share = "" if fraction is None else f" {fraction:.0%}"
         left = ""
         if fraction and fraction >= FORETELLS_FROM:
-            left = f", about {_duration(elapsed_s * (1 - fraction) / fraction)} left"
+            left = f", about {_duration((now - self._stage_started) * (1 - fraction) / fraction)} left"
         details = f": {note}" if note else ""
         with contextlib.suppress(OSError):
-            print(f"{self._label}{share} after {_duration(elapsed_s)}{left}{details}", file=sys.stderr, flush=True)
+            print(
+                f"{self._label}{share} after {_duration(now - self._started)}{left}{details}",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def _show(self) -> None:
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn

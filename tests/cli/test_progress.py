@@ -38,6 +38,18 @@ def test_a_log_gets_a_line_a_minute(clock: Clock, capsys: pytest.CaptureFixture[
     ]
 
 
+def test_the_rest_of_a_stage_is_foretold_by_that_stage(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with ProgressBar("Training") as bar:
+        for second in range(0, 600, 10):
+            clock.now = 1000.0 + second
+            bar.update(second / 600, "first stage")
+        for second in range(0, 125, 5):
+            clock.now = 1600.0 + second
+            bar.update(second / 240, "second stage")
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "Training 50% after 12 min, about 2 min left: second stage"
+
+
 def test_what_is_soon_done_says_nothing(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     with ProgressBar("Scoring") as bar:
         for second in range(60):
