@@ -7,9 +7,11 @@ by one of the five, refines a zoo, and other questions judge it. "known": traffi
 on, the log out of one half of the test questions, judged on the other. "new": traffic of a dataset that it was never
 trained on, the log out of one half of it, judged on the other; all such datasets, one after the other.
 
-Figures are the mean over zoos and draws. auc and ece are over all pairs of a zoo, ece_within over those of one dataset
-at a time; ece_ideal and ece_within_ideal are what probabilities would show that were right to the last digit, on so few
-pairs. gain is in points over the best single model in hindsight.
+As `modelsat candidates refine` does it, a zoo stays as it is where held-out answers of the log are not predicted
+clearly better; refined is the share that were. Figures are the mean over zoos and draws. auc and ece are over all pairs
+of a zoo, auc_within and ece_within over those of one dataset at a time; ece_ideal and ece_within_ideal are what
+probabilities would show that were right to the last digit, on so few pairs. gain is in points over the best single
+model in hindsight.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from modelsat_engine.evaluation.scenarios import aptitude_accuracy
 from modelsat_engine.evaluation.splits import Split
 from modelsat_engine.export.bundle import Bundle
 from modelsat_engine.runtime.mixed_effects import Answers
-from modelsat_engine.runtime.refinement import Axes, fit_axes, measure, require_axes
+from modelsat_engine.runtime.refinement import Axes, fit_axes, measure, predict_held_out, require_axes
 
 ANSWERS = (0, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 ZOO_SIZE, DRAWS, SEED = 5, 5, 0
@@ -97,15 +99,22 @@ def judge(axes: Axes, traffic: Traffic, zoo: np.ndarray, answers: int, rng: np.r
     """Refines a zoo, in each dataset by its own log, and judges it on the questions that are in no log."""
     offset, outcomes = traffic.offset[:, zoo], traffic.outcomes[:, zoo]
     logits, rest = offset.copy(), np.zeros(len(offset), bool)
-    within, within_ideal = [], []
+    auc_within: list[float] = []
+    within: list[float] = []
+    within_ideal: list[float] = []
+    refined: list[bool] = []
     for name in sorted(set(traffic.dataset.tolist())):
         place = rng.permutation(np.flatnonzero(traffic.dataset == name))
         log, others = place[: len(place) // 2], place[len(place) // 2 :]
         every = Answers.of_outcomes(outcomes[log])
         given = every[rng.permutation(len(every))[:answers]]
-        effects = fit_axes(axes, traffic.features[log], offset[log], given)
-        logits[others] += traffic.features[others] @ effects.total.T
+        if len(given):
+            parts = axes, traffic.features[log], offset[log], given
+            refined.append(predict_held_out(*parts)[0].better)
+            if refined[-1]:
+                logits[others] += traffic.features[others] @ fit_axes(*parts).total.T
         rest[others] = True
+        auc_within.append(pooled_auc(logits[others], outcomes[others]))
         P = sigmoid(logits[others])
         within.append(expected_calibration_error(P, outcomes[others]))
         within_ideal.append(expected_calibration_error(P, as_predicted(P, outcomes[others], rng)))
@@ -114,7 +123,9 @@ def judge(axes: Axes, traffic: Traffic, zoo: np.ndarray, answers: int, rng: np.r
     routed = (outcomes >= 0).all(1)
     best = outcomes[routed].mean(0).max() if routed.any() else np.nan
     return {
+        "refined": float(np.mean(refined)) if refined else 0.0,
         "auc": pooled_auc(logits, outcomes),
+        "auc_within": float(np.nanmean(auc_within)),
         "ece": expected_calibration_error(P, outcomes),
         "ece_ideal": expected_calibration_error(P, as_predicted(P, outcomes, rng)),
         "ece_within": float(np.nanmean(within)),

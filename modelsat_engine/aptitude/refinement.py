@@ -10,7 +10,8 @@ from typing import Any
 
 from modelsat_engine.errors import ProfileError
 
-_JSON_KEYS = frozenset({"axes", "values", "answers", "shared"})
+_REQUIRED_KEYS = frozenset({"axes", "values", "answers"})
+_KEYS = _REQUIRED_KEYS | {"shared"}
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,8 @@ class Refinement:
         """The refinement that :meth:`to_json` described.
 
         Raises:
-            ProfileError: not an object with exactly these keys, or values that the class refuses.
+            ProfileError: not an object with these keys, or values that the class refuses.
         """
-        if not isinstance(value, Mapping) or value.keys() != _JSON_KEYS:
-            raise ProfileError(
-                "a refinement is an object with axes, values, answers and shared; refine the candidate again"
-            )
+        if not isinstance(value, Mapping) or not _REQUIRED_KEYS <= value.keys() <= _KEYS:
+            raise ProfileError("a refinement is an object with axes, values, answers and shared")
         return cls(**value)

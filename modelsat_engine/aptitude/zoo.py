@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from modelsat_engine.aptitude.files import LOCK_TIMEOUT_S, locked, write_json
 from modelsat_engine.aptitude.profile import CapabilityProfile, load_names
+from modelsat_engine.aptitude.refinement import Refinement
 from modelsat_engine.errors import ProfileError
 
 FORMAT_VERSION = 1
@@ -115,7 +117,8 @@ def edit_zoo(
         start: what a file that does not exist yet starts from; its directory is made. None: it must exist.
 
     Yields:
-        name -> profile, in the file's order. A profile goes under its own name. What is written is :func:`joined`.
+        name -> profile, in the file's order. A profile goes under its own name. One under a new name is
+        written as it :func:`joined` the zoo.
 
     Raises:
         ProfileError: as :func:`load_zoo` and :func:`save_zoo`; the lock is not to be had, as in a directory that
@@ -141,25 +144,31 @@ def edit_zoo(
         for name, profile in zoo.items():
             if name != profile.name:
                 raise ProfileError(f"the profile of {profile.name!r} stands under the name {name!r}; use its own")
-        after = joined(zoo.values())
+        old = {profile.name for profile in before}
+        after = [profile if name in old else joined(profile, before) for name, profile in zoo.items()]
         if created or after != before:
             save_zoo(path, after)
     finally:
         lock.__exit__(None, None, None)
 
 
-def joined(profiles: Iterable[CapabilityProfile]) -> list[CapabilityProfile]:
-    """The profiles of one zoo; if its traffic has refined them, one without a refinement takes the part that all share.
+def joined(profile: CapabilityProfile, zoo: Iterable[CapabilityProfile]) -> CapabilityProfile:
+    """A profile as it joins a zoo: what the zoo's traffic has refined all its candidates by refines this one as well.
 
-    Otherwise a candidate that is new to the zoo would be judged as if it had other traffic than the rest.
+    Otherwise it would be judged as if it had other traffic than the rest. What it brings of another zoo's traffic, or
+    was refined by for another router than the rest, it leaves behind; its own effects stay.
     """
-    zoo = list(profiles)
-    refined = (profile.refinement for profile in zoo if profile.refinement is not None)
-    common = next((refinement for refinement in refined if any(refinement.shared)), None)
-    if common is None:
-        return zoo
-    alike = dataclasses.replace(common, values=(0.0,) * len(common.values), answers=0)
-    return [profile if profile.refinement else dataclasses.replace(profile, refinement=alike) for profile in zoo]
+    incumbents = list(zoo)
+    refinement = profile.refinement
+    ways = Counter((other.refinement.axes, other.refinement.shared) for other in incumbents if other.refinement)
+    if not ways:
+        if not incumbents or refinement is None:
+            return profile
+        return dataclasses.replace(profile, refinement=dataclasses.replace(refinement, shared=()))
+    axes, shared = ways.most_common(1)[0][0]
+    if refinement is not None and refinement.axes == axes:
+        return dataclasses.replace(profile, refinement=dataclasses.replace(refinement, shared=shared))
+    return dataclasses.replace(profile, refinement=Refinement(axes, (0.0,) * len(shared), 0, shared))
 
 
 def _with_test_id(entry: Any, test_id: str | None) -> Any:

@@ -56,6 +56,7 @@ def add(
       modelsat candidates add my-model.json --replace --price 0.6
       modelsat candidates add all-mine.json --zoo mine.json --empty
     """
+    from modelsat_engine.aptitude.zoo import joined
     from modelsat_engine.export.bundle import Bundle
 
     opened = Bundle.load(bundle)
@@ -68,7 +69,8 @@ def add(
         clashes = [profile.name for profile in added if profile.name in by_name]
         if clashes and not replace:
             raise CandidateError(f"{clashes[0]!r} is in the zoo already; pass --replace to take its place")
-        by_name.update({profile.name: profile for profile in added})
+        incumbents = list(by_name.values())
+        by_name.update({profile.name: joined(profile, incumbents) for profile in added})
         return clashes
 
     _write(path, zoo, [] if empty else opened.zoo, change, added, as_json)
@@ -90,6 +92,7 @@ def replace(file: str, bundle: Path | None, zoo: Path | None, usd: float | None,
       modelsat candidates replace my-model.json
       modelsat candidates show gpt-4o --json | modelsat candidates replace - --price 2.5
     """
+    from modelsat_engine.aptitude.zoo import joined
     from modelsat_engine.export.bundle import Bundle
 
     opened = Bundle.load(bundle)
@@ -97,12 +100,13 @@ def replace(file: str, bundle: Path | None, zoo: Path | None, usd: float | None,
     added = _profiles_to_write(file, opened.aptitude_test, usd, no_price)
 
     def change(by_name: dict[str, CapabilityProfile]) -> list[str]:
+        incumbents = list(by_name.values())
         for profile in added:
             if profile.name not in by_name:
                 raise CandidateError(
                     f"no candidate is called {profile.name!r}, so it cannot be replaced; {choices(by_name.values())}"
                 )
-            by_name[profile.name] = profile
+            by_name[profile.name] = joined(profile, incumbents)
         return [profile.name for profile in added]
 
     _write(path, zoo, opened.zoo, change, added, as_json)

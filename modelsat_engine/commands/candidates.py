@@ -31,7 +31,7 @@ def command() -> None:
     Examples:
       modelsat candidates list
       modelsat candidates add my-model.json --price 0.6
-      modelsat candidates refine my-model graded.jsonl
+      modelsat candidates refine graded.jsonl
       modelsat route "Who wrote Faust?"
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,11 @@ from modelsat_engine.commands.console import console, one_line, percent, print_j
 from modelsat_engine.commands.options import bundle_option, executor_option, json_option, zoo_option
 from modelsat_engine.commands.progress import ProgressBar
 from modelsat_engine.commands.zoo import writable_zoo_path
-from modelsat_engine.errors import CandidateError, DataError
+from modelsat_engine.errors import CandidateError, DataError, InstructionError
 
 if TYPE_CHECKING:
     from modelsat_engine.aptitude import CapabilityProfile
+    from modelsat_engine.export.bundle import Bundle
     from modelsat_engine.runtime.instruction import Instruction
     from modelsat_engine.runtime.refinement import HeldOut, Refined
 
@@ -45,8 +47,7 @@ _NAMED_IN_WARNING = 3
     metavar="NAME",
     help="The column that says whether the answer was right: 1 or 0, true or false, yes or no.",
 )
-@click.option("--afresh", is_flag=True, help="Forget what earlier answers have refined, of every candidate.")
-@click.option("--anyway", is_flag=True, help="Write it even if it predicts held-out answers no better.")
+@click.option("--anyway", is_flag=True, help="Write it even if there is no sign that it helps.")
 @click.option("--dry-run", is_flag=True, help="Say what it would give, and leave the zoo as it is.")
 @bundle_option
 @zoo_option
@@ -58,7 +59,6 @@ def refine(
     field: str | None,
     candidate_field: str,
     correct_field: str,
-    afresh: bool,
     anyway: bool,
     dry_run: bool,
     bundle: Path | None,
@@ -69,18 +69,19 @@ def refine(
     """Refine all candidates by the graded answers in FILE: what you know beside their aptitude tests.
 
     FILE is a .jsonl, .csv, .tsv or .parquet file with a row for each answer: the instruction, who answered, and
-    whether the answer was right. A hundred from the traffic you route make the probabilities right for it, some
-    thousands tell who is good at what. Nothing is trained and routing takes no longer. Every answer is also predicted
-    by a refinement that has not seen it; if that is no better than without, the zoo stays as it is.
+    whether the answer was right; rows without that are left out. A hundred from the traffic you route make the
+    probabilities right for it, with thousands the choice gets better too. Nothing is trained and routing takes no
+    longer. Every answer is also predicted by a refinement that has not seen it; if that is not clearly better than
+    without any, the zoo stays as it is.
 
     What the answers say of your traffic holds for all candidates, also for those without one and those added later.
-    What earlier answers have refined is kept and built upon, so give each answer once.
+    A refinement replaces the one before, so give all answers that you have, old ones too.
 
     \b
     Examples:
       modelsat candidates refine graded.jsonl
       modelsat candidates refine log.csv --candidate-field model --correct-field accepted --dry-run
-      modelsat candidates refine answers.parquet --candidate gemma-2-27b-it --zoo zoo.json --afresh --json
+      modelsat candidates refine answers.parquet --candidate gemma-2-27b-it --zoo zoo.json --json
     """
     from modelsat_engine.aptitude import edit_zoo
     from modelsat_engine.commands.zoo import read_zoo
@@ -91,7 +92,7 @@ def refine(
     require_axes(opened)
     path = writable_zoo_path(opened, zoo)
     profiles = list(read_zoo(opened, zoo).profiles)
-    graded = _read(file, profiles, candidate, field, candidate_field, correct_field)
+    graded = _read(file, opened, profiles, candidate, field, candidate_field, correct_field)
     with ProgressBar("Scoring") as bar:
         result = refine(
             profiles,
@@ -100,10 +101,10 @@ def refine(
             graded.right,
             bundle=opened,
             executor=executor,
-            afresh=afresh,
             progress=bar.update,
         )
-    written = not dry_run and (result.helps or anyway)
+    reason = _against(result, profiles)
+    written = not dry_run and (reason is None or anyway)
     if written:
         with edit_zoo(path, None if zoo is not None else opened.zoo) as by_name:
             for before, after in zip(profiles, result.profiles, strict=True):
@@ -111,13 +112,29 @@ def refine(
                     raise CandidateError(f"{before.name!r} was changed or removed in {path} meanwhile; refine again")
                 by_name[before.name] = after
     if as_json:
-        print_json(_report(result, graded.left_out, path, written))
+        print_json(_report(result, graded, path, written))
         return
     _print(result)
     if written:
         click.echo(f"Written to {path}.")
-    elif not dry_run:
-        warn(f"no better on answers it has not seen, so {path} stays as it is; more answers, or --anyway")
+    elif dry_run:
+        click.echo(
+            "Without --dry-run it would " + ("be written" if reason is None else f"not be written: {reason}") + "."
+        )
+    else:
+        warn(f"{reason}, so {path} stays as it is; --anyway writes it")
+
+
+def _against(result: Refined, profiles: Sequence[CapabilityProfile]) -> str | None:
+    """Why the zoo should stay as it is, or None."""
+    if not result.helps:
+        return "no sign that it helps with answers it has not seen"
+    before = sum(profile.refinement.answers for profile in profiles if profile.refinement is not None)
+    if before > result.total.answers:
+        return (
+            f"the zoo is refined by {before:,} answers already and these are {result.total.answers:,}: give all of them"
+        )
+    return None
 
 
 @dataclass
@@ -125,54 +142,85 @@ class _Graded:
     instructions: list[Instruction] = field(default_factory=list)
     candidates: list[str] = field(default_factory=list)
     right: list[bool] = field(default_factory=list)
-    left_out: Counter[str] = field(default_factory=Counter)
+    strangers: Counter[str] = field(default_factory=Counter)
+    ungraded: int = 0
 
 
 def _read(
     file: Path,
+    bundle: Bundle,
     profiles: list[CapabilityProfile],
     candidate: str | None,
     instruction_field: str | None,
     candidate_field: str,
     correct_field: str,
 ) -> _Graded:
-    """The answers of the zoo's candidates; those of others are counted and left out."""
+    """The graded answers of the zoo's candidates; those of others and those without a grade are counted."""
     from modelsat_engine.aptitude.importers.results import as_outcome
     from modelsat_engine.commands.candidate_changes import choices
-    from modelsat_engine.commands.files.readers import open_instructions
+    from modelsat_engine.commands.files.readers import EMPTY, open_instructions
+    from modelsat_engine.runtime.instruction import InstructionTokenizer
 
+    if file.suffix.lower() == ".txt":
+        raise DataError(f"{file}: a text file cannot say what was right; use .jsonl, .csv, .tsv or .parquet")
     names = {profile.name for profile in profiles}
     if candidate is not None and candidate not in names:
         raise CandidateError(f"no candidate is called {candidate!r}; {choices(profiles)}")
+    source = open_instructions(file, instruction_field, keep=[correct_field])
+    if candidate is None or candidate_field in source.names:
+        source = open_instructions(file, instruction_field, keep=[correct_field, candidate_field])
+    tokenizer = InstructionTokenizer.from_file(
+        bundle.file("tokenizer.json"), int(bundle.config["tokenizer"]["max_instruction_tokens"])
+    )
     graded = _Graded()
-    keep = [correct_field] if candidate is not None else [correct_field, candidate_field]
-    for row in open_instructions(file, instruction_field, keep=keep).rows():
+    for row in source.rows():
         where = f"{file}, {row.where}"
+        outcome, *named = (value.as_py() if hasattr(value, "as_py") else value for value in row.kept)
+        if outcome in (None, "") and (row.instruction is not None or row.error == EMPTY):
+            graded.ungraded += 1
+            continue
         if row.instruction is None:
             raise DataError(f"{where}: {row.error}")
-        name = candidate if candidate is not None else row.kept[1]
-        if not isinstance(name, str) or not name:
-            raise DataError(
-                f"{where}: {candidate_field!r} names no candidate; give its column with --candidate-field, "
-                "or say with --candidate who gave all answers"
-            )
-        outcome = as_outcome(row.kept[0], f"{where}, {correct_field}")
+        name = _name(named[0] if named else None, candidate, candidate_field, where)
         if name not in names:
-            graded.left_out[name] += 1
+            graded.strangers[name] += 1
             continue
+        graded.right.append(as_outcome(outcome, f"{where}, {correct_field}"))
+        try:
+            tokenizer.tokenise(row.instruction)  # better found here, with its place, than while it is scored
+        except InstructionError as error:
+            raise DataError(f"{where}: {error}") from error
         graded.instructions.append(row.instruction)
         graded.candidates.append(name)
-        graded.right.append(outcome)
-    _warn_of_strangers(graded.left_out)
-    if graded.left_out and not graded.right:
-        raise CandidateError(f"{file} has no answer of a candidate; {choices(profiles)}")
+    _warn_of_gaps(graded)
+    if not graded.right and (graded.strangers or graded.ungraded):
+        raise CandidateError(f"{file} has no graded answer of a candidate; {choices(profiles)}")
     return graded
 
 
-def _warn_of_strangers(left_out: Counter[str]) -> None:
-    for name, count in left_out.most_common(_NAMED_IN_WARNING):
-        warn(f"{one_line(name)}: not in the zoo, {count:,} answers are left out")
-    others = len(left_out) - _NAMED_IN_WARNING
+def _name(value: Any, candidate: str | None, candidate_field: str, where: str) -> str:
+    """Who answered."""
+    if candidate is not None:
+        if value not in (None, "", candidate):
+            raise DataError(
+                f"{where}: {candidate_field!r} names {value!r}, but --candidate says that all answers are "
+                f"{candidate!r}'s; leave --candidate out, or name another column with --candidate-field"
+            )
+        return candidate
+    if not isinstance(value, str) or not value:
+        raise DataError(
+            f"{where}: {candidate_field!r} names no candidate; give its column with --candidate-field, "
+            "or say with --candidate who gave all answers"
+        )
+    return value
+
+
+def _warn_of_gaps(graded: _Graded) -> None:
+    if graded.ungraded:
+        warn(f"rows that do not say whether the answer was right are left out: {graded.ungraded:,}")
+    for name, count in graded.strangers.most_common(_NAMED_IN_WARNING):
+        warn(f"{one_line(name)} is not in the zoo; its answers are left out: {count:,}")
+    others = len(graded.strangers) - _NAMED_IN_WARNING
     if others > 0:
         warn(f"{others:,} more names are not in the zoo, their answers are left out")
 
@@ -191,7 +239,8 @@ def _print(result: Refined) -> None:
     console().print(table)
     click.echo(
         f"\nLog loss of answers held out: {result.total.log_loss_before:.4f} before, "
-        f"{result.total.log_loss_after:.4f} refined."
+        f"{result.total.log_loss_after:.4f} refined (standard error of the difference "
+        f"{result.total.standard_error:.4f})."
     )
     silent = len(result.profiles) - len(result.by_candidate)
     if silent:
@@ -203,11 +252,11 @@ def _columns(held_out: HeldOut) -> tuple[str, ...]:
     return (f"{held_out.answers:,}", *map(percent, shares))
 
 
-def _report(result: Refined, left_out: Counter[str], path: Path, written: bool) -> dict[str, Any]:
+def _report(result: Refined, graded: _Graded, path: Path, written: bool) -> dict[str, Any]:
     return {
         **_figures(result.total),
         "candidates": {name: _figures(held_out) for name, held_out in result.by_candidate.items()},
-        "left_out": dict(left_out),
+        "left_out": {"not_in_zoo": dict(graded.strangers), "ungraded": graded.ungraded},
         "helps": result.helps,
         "written": written,
         "zoo": str(path),
@@ -220,4 +269,5 @@ def _figures(held_out: HeldOut) -> dict[str, Any]:
         "accuracy": round(held_out.accuracy, 4),
         "predicted": {"before": round(held_out.predicted_before, 4), "refined": round(held_out.predicted_after, 4)},
         "log_loss": {"before": round(held_out.log_loss_before, 4), "refined": round(held_out.log_loss_after, 4)},
+        "standard_error": round(held_out.standard_error, 4),
     }

@@ -33,7 +33,7 @@ from modelsat_engine.runtime.instruction import Instruction
 from modelsat_engine.runtime.mixed_effects import Answers, Effects, averaged, fit_together, sigmoid
 
 FOLDS = 5
-FEWEST_ANSWERS = 10
+FEWEST_INSTRUCTIONS = 10
 #: Prior variance of the shared effects for traffic of another kind: of the constant, in logits squared, for it may well
 #: be a logit harder than the router thinks; of every other axis, as a multiple of how far candidates lie apart on it.
 SHARED_CONSTANT_VARIANCE = 1.0
@@ -87,6 +87,7 @@ class HeldOut:
         accuracy: share of right ones.
         predicted_before, predicted_after: what was predicted, on average.
         log_loss_before, log_loss_after: mean of -log P(what happened), nats.
+        standard_error: of their difference, over the instructions.
     """
 
     answers: int
@@ -95,17 +96,28 @@ class HeldOut:
     predicted_after: float
     log_loss_before: float
     log_loss_after: float
+    standard_error: float
+
+    @property
+    def better(self) -> bool:
+        """Whether the log loss fell by more than its standard error."""
+        return self.log_loss_before - self.log_loss_after > self.standard_error
 
     @classmethod
-    def of(cls, before: np.ndarray, after: np.ndarray, right: np.ndarray) -> HeldOut:
-        """From logits and outcomes, each ``[n]``, n >= 1."""
+    def of(cls, before: np.ndarray, after: np.ndarray, right: np.ndarray, rows: np.ndarray) -> HeldOut:
+        """From logits, outcomes and numbers of instructions, each ``[n]``, n >= 1."""
+        losses = _losses(before, right), _losses(after, right)
+        gains = np.bincount(rows, losses[0] - losses[1])  # of an instruction: its answers go together
+        instructions = len(np.unique(rows))
+        spread = (gains**2).sum() - len(rows) ** 2 / instructions * float((losses[0] - losses[1]).mean()) ** 2
         return cls(
             len(right),
             float(right.mean()),
             float(sigmoid(before).mean()),
             float(sigmoid(after).mean()),
-            _log_loss(before, right),
-            _log_loss(after, right),
+            float(losses[0].mean()),
+            float(losses[1].mean()),
+            float(np.sqrt(max(spread, 0.0)) / len(rows)),
         )
 
 
@@ -114,7 +126,8 @@ class Refined:
     """A refined zoo, and whether that was worth it.
 
     Attributes:
-        profiles: all candidates in their order, each with its refinement. One without an answer has what all share.
+        profiles: all candidates in their order, each with its refinement, which replaces one that it had. One without
+            an answer has what all share.
         total: how all answers were predicted when they were held out.
         by_candidate: the same of every candidate that has answers.
     """
@@ -125,8 +138,8 @@ class Refined:
 
     @property
     def helps(self) -> bool:
-        """Whether answers that the refinement had not seen were predicted better."""
-        return self.total.log_loss_after < self.total.log_loss_before
+        """Whether answers that the refinement had not seen were predicted better: `HeldOut.better` of the total."""
+        return self.total.better
 
 
 def refine(
@@ -137,53 +150,62 @@ def refine(
     *,
     bundle: Bundle | None = None,
     executor: str = "auto",
-    afresh: bool = False,
     seed: int = 0,
     progress: Share | None = None,
 ) -> Refined:
     """Fit a zoo's refinement to graded answers.
 
     Args:
-        profiles: the zoo, all that are routed between; refinements that they have already are where this one starts.
-        instructions: N texts or conversations, N >= 10. One that several candidates answered comes several times.
+        profiles: the zoo, all that are routed between. Refinements that they have are forgotten: give all answers that
+            are known, old ones too.
+        instructions: N texts or conversations, 10 different ones at least. One that several candidates answered comes
+            several times.
         candidates: N names, who answered.
-        right: ``[N]``, whether each answer was right. None of them should have been given before.
+        right: ``[N]``, whether each answer was right.
         bundle: the router; None is the shipped one.
         executor: as for `Engine.load`.
-        afresh: forget the refinements that the zoo has.
         seed: deals the instructions into folds for `HeldOut`.
         progress: called with the share done, 0 to 1.
 
     Raises:
-        DataError: too few answers, or not one name and one ``right`` an instruction.
+        DataError: too few different instructions, or not one name and one ``right`` an instruction.
         CandidateError: a name that is not in the zoo, or twice in it.
         BundleError: the router has no axes.
         InstructionError, ProfileError, ExecutorError: as `Engine.load` and `Engine.score`.
     """
     bundle = Bundle.load() if bundle is None else bundle
     axes = require_axes(bundle)
-    graded = _Graded.of(profiles, instructions, candidates, np.asarray(right))
-    start = [_start(profile, axes, afresh) for profile in profiles]
+    graded = _Graded.of(profiles, instructions, candidates, right)
+    start = [dataclasses.replace(profile, refinement=None) for profile in profiles]
     offset, features = measure(bundle, start, graded.instructions, executor=executor, progress=progress)
 
-    rows, columns, outcomes = graded.answers.rows, graded.answers.columns, graded.answers.right
-    before = offset[rows, columns]
-    after = np.empty(len(before))
-    fold = (np.random.default_rng(seed).permutation(len(offset)) % FOLDS)[rows]
-    for number in range(FOLDS):
-        held = fold == number
-        effects = fit_axes(axes, features, offset, graded.answers[~held])
-        after[held] = before[held] + (features[rows[held]] * effects.total[columns[held]]).sum(1)
+    total, by_column = predict_held_out(axes, features, offset, graded.answers, seed)
     effects = fit_axes(axes, features, offset, graded.answers)
-    counts = np.bincount(columns, minlength=len(profiles))
+    counts = np.bincount(graded.answers.columns, minlength=len(profiles))
     return Refined(
         refined_by(start, axes, effects, counts),
-        HeldOut.of(before, after, outcomes),
-        {
-            profiles[column].name: HeldOut.of(*(part[columns == column] for part in (before, after, outcomes)))
-            for column in np.flatnonzero(counts).tolist()
-        },
+        total,
+        {profiles[column].name: held_out for column, held_out in by_column.items()},
     )
+
+
+def predict_held_out(
+    axes: Axes, features: np.ndarray, offset: np.ndarray, answers: Answers, seed: int = 0
+) -> tuple[HeldOut, dict[int, HeldOut]]:
+    """How answers are predicted by `fit_axes` of those to other instructions: all, and by candidate's column."""
+    before = offset[answers.rows, answers.columns]
+    after = np.empty(len(before))
+    fold = (np.random.default_rng(seed).permutation(len(offset)) % FOLDS)[answers.rows]
+    for number in range(FOLDS):
+        held = fold == number
+        effects = fit_axes(axes, features, offset, answers[~held])
+        after[held] = before[held] + (features[answers.rows[held]] * effects.total[answers.columns[held]]).sum(1)
+    parts = before, after, answers.right, answers.rows
+    by_column = {
+        column: HeldOut.of(*(part[answers.columns == column] for part in parts))
+        for column in np.unique(answers.columns).tolist()
+    }
+    return HeldOut.of(*parts), by_column
 
 
 def fit_axes(axes: Axes, features: np.ndarray, offset: np.ndarray, answers: Answers) -> Effects:
@@ -206,25 +228,12 @@ def fit_axes(axes: Axes, features: np.ndarray, offset: np.ndarray, answers: Answ
 def refined_by(
     profiles: Sequence[CapabilityProfile], axes: Axes, effects: Effects, answers: np.ndarray
 ) -> tuple[CapabilityProfile, ...]:
-    """The profiles with these effects on top of those they have, which were fitted to ``[M]`` answers."""
-    size = len(axes.prior_variance)
-    refined = []
-    for profile, own, count in zip(profiles, effects.own, answers.tolist(), strict=True):
-        before = profile.refinement or Refinement(axes.id, (0.0,) * size, 0)
-        refinement = Refinement(
-            axes.id,
-            tuple(np.float32(np.array(before.values) + own).tolist()),
-            before.answers + count,
-            tuple(np.float32(np.array(before.shared) + effects.shared).tolist()),
-        )
-        refined.append(dataclasses.replace(profile, refinement=refinement))
-    return tuple(refined)
-
-
-def _start(profile: CapabilityProfile, axes: Axes, afresh: bool) -> CapabilityProfile:
-    """The profile without a refinement that is to be forgotten, or is another router's."""
-    known = profile.refinement is not None and profile.refinement.axes == axes.id and not afresh
-    return profile if known else dataclasses.replace(profile, refinement=None)
+    """The profiles with these effects, which were fitted to ``[M]`` answers."""
+    shared = tuple(np.float32(effects.shared).tolist())
+    return tuple(
+        dataclasses.replace(profile, refinement=Refinement(axes.id, tuple(np.float32(own).tolist()), count, shared))
+        for profile, own, count in zip(profiles, effects.own, answers.tolist(), strict=True)
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,15 +249,17 @@ class _Graded:
         profiles: Sequence[CapabilityProfile],
         instructions: Sequence[Instruction],
         candidates: Sequence[str],
-        right: np.ndarray,
+        right: Sequence[bool] | np.ndarray,
     ) -> _Graded:
         count = len(instructions)
+        try:
+            right = np.asarray(right)
+        except ValueError as error:  # ragged
+            raise DataError(f"need one right (1) or wrong (0) for each of {count} instructions") from error
         if right.shape != (count,) or not np.isin(right, (0, 1)).all():
             raise DataError(f"need one right (1) or wrong (0) for each of {count} instructions")
         if len(candidates) != count:
             raise DataError(f"need one candidate for each of {count} instructions, not {len(candidates)}")
-        if count < FEWEST_ANSWERS:
-            raise DataError(f"{count} graded answers are too few to learn from; give at least {FEWEST_ANSWERS}")
         column_of = {profile.name: column for column, profile in enumerate(profiles)}
         if len(column_of) < len(profiles):
             raise CandidateError("two candidates share a name; give each its own")
@@ -264,6 +275,11 @@ class _Graded:
             if row == len(different):
                 different.append(instruction)
             rows[number] = row
+        if len(different) < FEWEST_INSTRUCTIONS:
+            raise DataError(
+                f"answers to {len(different)} different instructions are too few to learn from; give at least "
+                f"{FEWEST_INSTRUCTIONS}"
+            )
         columns = np.array([column_of[name] for name in candidates], np.int64)
         return cls(different, Answers(rows, columns, right.astype(np.int8)))
 
@@ -332,5 +348,6 @@ def _logit(P: np.ndarray) -> np.ndarray:
     return logits
 
 
-def _log_loss(logits: np.ndarray, right: np.ndarray) -> float:
-    return float(np.mean(np.logaddexp(0, logits) - right * logits))
+def _losses(logits: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """-log P(what happened), nats."""
+    return np.asarray(np.logaddexp(0, logits) - right * logits)

@@ -179,13 +179,15 @@ def test_a_refinement_survives_json_and_tells_profiles_apart() -> None:
     assert "refinement" not in profile().to_json()
     assert refined.refinement is not None
     assert refined.refinement.effects == (1.25, 0.5)
-    assert Refinement("sha256:a", (0.25, -1.5), 300).effects == (0.25, -1.5)
+    own_only = Refinement.from_json({"axes": "a", "values": [0.25, -1.5], "answers": 3})
+    assert own_only.effects == (0.25, -1.5)
+    assert own_only.shared == (0.0, 0.0)
 
 
 @pytest.mark.parametrize(
     ("refinement", "words"),
     [
-        ({"axes": "a", "values": [1.0], "answers": 3}, "axes, values, answers and shared"),
+        ({"axes": "a", "values": [1.0]}, "axes, values, answers and shared"),
         ({**REFINEMENT, "prior": 1}, "axes, values, answers and shared"),
         ([1.0], "axes, values, answers and shared"),
         ({**REFINEMENT, "axes": 5}, "names the axes"),

@@ -14,6 +14,7 @@ import pytest
 
 from modelsat_engine.aptitude import CapabilityProfile, edit_zoo, files, load_zoo, save_zoo
 from modelsat_engine.aptitude.refinement import Refinement
+from modelsat_engine.aptitude.zoo import joined
 from modelsat_engine.errors import ProfileError
 
 
@@ -170,16 +171,41 @@ def test_a_full_disk_leaves_the_old_file_and_frees_the_lock(tmp_path: Path, monk
     assert sorted(entry.name for entry in tmp_path.iterdir()) == [".zoo.json.lock", "zoo.json"]
 
 
+def refined(name: str, own: float, shared: float, axes: str = "sha256:axes", answers: int = 30) -> CapabilityProfile:
+    refinement = Refinement(axes, (own, -own), answers, (shared, 2 * shared))
+    return dataclasses.replace(profile(name), refinement=refinement)
+
+
 def test_who_is_new_to_a_refined_zoo_takes_what_all_share(tmp_path: Path) -> None:
     path = tmp_path / "zoo.json"
-    refinement = Refinement("sha256:axes", (1.0, -2.0), 30, (0.5, 0.25))
-    old = dataclasses.replace(profile("old"), refinement=refinement)
+    old = refined("old", 1.0, 0.5)
     save_zoo(path, [old])
     with edit_zoo(path) as zoo:
         zoo["new"] = profile("new")
-    alike = Refinement("sha256:axes", (0.0, 0.0), 0, (0.5, 0.25))
-    assert load_zoo(path) == [old, dataclasses.replace(profile("new"), refinement=alike)]
+    assert load_zoo(path) == [old, refined("new", 0.0, 0.5, answers=0)]
     with edit_zoo(path) as zoo:
         for name in zoo:
             zoo[name] = profile(name)
     assert load_zoo(path) == [profile("old"), profile("new")]
+
+
+@pytest.mark.parametrize(
+    ("zoo", "comes", "joins"),
+    [
+        ([], refined("x", 1.0, 0.5), refined("x", 1.0, 0.5)),
+        ([profile("a")], profile("x"), profile("x")),
+        ([profile("a")], refined("x", 1.0, 0.5), refined("x", 1.0, 0.0)),
+        ([refined("a", 2.0, 0.25)], refined("x", 1.0, 0.5), refined("x", 1.0, 0.25)),
+        ([refined("a", 2.0, 0.25)], refined("x", 1.0, 0.5, "sha256:other"), refined("x", 0.0, 0.25, answers=0)),
+        (
+            [refined("a", 2.0, 9.0, "sha256:other"), refined("b", 2.0, 0.25), profile("c"), refined("d", 1.0, 0.25)],
+            profile("x"),
+            refined("x", 0.0, 0.25, answers=0),
+        ),
+    ],
+    ids=["empty", "neither", "zoo is not refined", "other traffic", "other router", "a zoo of several"],
+)
+def test_what_a_profile_keeps_when_it_joins(
+    zoo: list[CapabilityProfile], comes: CapabilityProfile, joins: CapabilityProfile
+) -> None:
+    assert joined(comes, zoo) == joins

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from modelsat_engine.aptitude import edit_zoo, load_zoo, save_zoo
@@ -17,6 +20,7 @@ from tests.export.random_bundle import write_random_bundle
 
 SEED = 81
 GOOD: dict[str, object] = {"prompt": "a", "candidate": "model-1", "correct": 1}
+GOODS = [{**GOOD, "prompt": "a b " * number} for number in range(1, 13)]
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +83,11 @@ def test_a_log_of_several_candidates_refines_each(
     rows = [{"text": row["prompt"], "model": names[i % 4], "ok": row["correct"]} for i, row in enumerate(graded)]
     jsonl(tmp_path / "log.jsonl", rows)
     columns = ("--candidate-field", "model", "--correct-field", "ok")
+    dry = run("candidates", "refine", "log.jsonl", *columns, "--zoo", "zoo.json", "--dry-run", "--json")
+    assert json.loads(dry.stdout)["left_out"] == {"not_in_zoo": {"stranger": 53}, "ungraded": 0}
     result = run("candidates", "refine", "log.jsonl", *columns, "--zoo", "zoo.json", "--anyway")
     assert result.exit_code == 0, result.stderr
-    assert "stranger: not in the zoo, 53 answers are left out" in result.stderr
+    assert "stranger is not in the zoo; its answers are left out: 53" in result.stderr
     lines = [line.split() for line in result.stdout.splitlines()]
     assert [line[:2] for line in lines[1:5]] == [
         ["model-0", "53"],
@@ -93,6 +99,50 @@ def test_a_log_of_several_candidates_refines_each(
     assert [refinement.answers for refinement in refined if refinement] == [53, 53, 52]
     assert len({refinement.shared for refinement in refined if refinement}) == 1
     assert len({refinement.values for refinement in refined if refinement}) == 3
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "tsv", "parquet"])
+@pytest.mark.parametrize("named", [True, False])
+def test_every_format_says_the_same(
+    run: Run, tmp_path: Path, graded: list[dict[str, object]], kind: str, named: bool
+) -> None:
+    rows = [{**row, "correct": bool(row["correct"])} for row in graded] + [{**GOOD, "correct": None}]
+    columns = {name: [row[name] for row in rows] for name in ("prompt", "candidate", "correct")}
+    if not named:
+        del columns["candidate"]
+    path = tmp_path / f"log.{kind}"
+    if kind == "parquet":
+        pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    elif kind == "jsonl":
+        jsonl(path, [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
+        path.write_bytes(path.read_bytes() + b"\n")
+    else:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, delimiter="," if kind == "csv" else "\t")
+            writer.writerows([columns, *zip(*columns.values(), strict=True)])
+    who = [] if named else ["--candidate", "model-1"]
+    result = run("candidates", "refine", path.name, *who, "--dry-run", "--json")
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert (report["answers"], list(report["candidates"])) == (211, ["model-1"])
+    assert report["accuracy"] == pytest.approx(np.mean([bool(row["correct"]) for row in graded]), abs=1e-4)
+    assert f"left out: {2 if kind == 'jsonl' else 1}" in result.stderr
+
+
+def test_fewer_answers_than_before_do_not_replace_them(
+    run: Run, tmp_path: Path, graded: list[dict[str, object]], router: Bundle
+) -> None:
+    save_zoo(tmp_path / "zoo.json", router.zoo)
+    jsonl(tmp_path / "all.jsonl", graded)
+    jsonl(tmp_path / "some.jsonl", graded[:150])
+    assert run("candidates", "refine", "all.jsonl", "--zoo", "zoo.json").exit_code == 0
+    before = (tmp_path / "zoo.json").read_bytes()
+    result = run("candidates", "refine", "some.jsonl", "--zoo", "zoo.json")
+    assert result.exit_code == 0
+    assert "the zoo is refined by 211 answers already and these are 150: give all of them" in result.stderr
+    assert (tmp_path / "zoo.json").read_bytes() == before
+    assert run("candidates", "refine", "some.jsonl", "--zoo", "zoo.json", "--anyway").exit_code == 0
+    assert [p.refinement.answers for p in load_zoo(tmp_path / "zoo.json") if p.refinement] == [0, 150, 0]
 
 
 def test_a_candidate_added_later_takes_what_all_share(
@@ -118,6 +168,7 @@ def test_a_dry_run_changes_nothing(run: Run, tmp_path: Path, graded: list[dict[s
     result = run("candidates", "refine", "graded.jsonl", "--zoo", "zoo.json", "--dry-run")
     assert result.exit_code == 0, result.stderr
     assert "Log loss of answers held out" in result.stdout
+    assert "Without --dry-run it would be written." in result.stdout
     assert (tmp_path / "zoo.json").read_bytes() == before
 
 
@@ -149,9 +200,12 @@ def test_answers_that_teach_nothing_leave_the_zoo(
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([GOOD] * 9, "at least 10"),
+        ([GOOD] * 12, "at least 10"),
+        ([*GOODS, {**GOOD, "prompt": chr(0x200B)}], "line 13: the instruction is empty"),
+        ([*GOODS, {**GOOD, "prompt": [{"role": "nobody", "content": "a"}]}], "line 13: message 0"),
         ([{**GOOD, "correct": 0.5}] * 12, "neither right"),
-        ([{"prompt": "a", "candidate": "model-1"}] * 12, "neither right"),
+        ([{**GOOD, "correct": "perhaps"}] * 12, "neither right"),
+        ([{**GOOD, "correct": None}] * 12, "has no graded answer of a candidate"),
         ([GOOD] * 11 + [{**GOOD, "prompt": " "}], "line 12"),
         ([GOOD, {"candidate": "model-1", "correct": 1}], "line 2"),
         ([GOOD, {"prompt": "a", "correct": 1}], "line 2: 'candidate' names no candidate; give its column"),
@@ -165,7 +219,7 @@ def test_answers_that_cannot_be_read_are_named(
     jsonl(tmp_path / "graded.jsonl", rows)
     result = run("candidates", "refine", "graded.jsonl")
     assert result.exit_code == 1
-    assert message in one_error_line(result.stderr)
+    assert message in result.stderr.splitlines()[-1]
 
 
 def test_other_mistakes_are_named(run: Run, tmp_path: Path, tiny_bundle: Path, graded: list[dict[str, object]]) -> None:
@@ -175,12 +229,16 @@ def test_other_mistakes_are_named(run: Run, tmp_path: Path, tiny_bundle: Path, g
     jsonl(tmp_path / "strange.jsonl", [{**row, "candidate": "stranger"} for row in graded])
     strange = run("candidates", "refine", "strange.jsonl")
     assert strange.exit_code == 1
-    assert "strange.jsonl has no answer of a candidate; the zoo has model-0" in strange.stderr
+    assert "strange.jsonl has no graded answer of a candidate; the zoo has model-0" in strange.stderr
     assert "does not exist" in one_error_line(run("candidates", "refine", "none.jsonl").stderr)
     (tmp_path / "lean.csv").write_text("prompt,correct\na,1\n", encoding="utf-8")
     assert "candidate" in one_error_line(run("candidates", "refine", "lean.csv").stderr)
     (tmp_path / "bad.csv").write_bytes(b"prompt,correct\n\xff\xfe,1\n")
     assert "UTF-8" in one_error_line(run("candidates", "refine", "bad.csv", "--candidate", "model-1").stderr)
+    (tmp_path / "plain.txt").write_text("a\n", encoding="utf-8")
+    assert "cannot say what was right" in one_error_line(run("candidates", "refine", "plain.txt").stderr)
+    other = run("candidates", "refine", "graded.jsonl", "--candidate", "model-2")
+    assert "line 1: 'candidate' names 'model-1', but --candidate says" in one_error_line(other.stderr)
     result = run("candidates", "refine", "graded.jsonl", "--bundle", tiny_bundle)
     assert "no axes" in one_error_line(result.stderr)
 

@@ -52,6 +52,7 @@ class InstructionFile(abc.ABC):
         path: the file.
         field: the column of the instruction; None when the format has no columns or the file no rows.
         id_column, kept_columns: the columns copied to the output.
+        names: all columns, of a .jsonl file those of its first record; empty when it has none.
         fraction: how much of the file the latest `rows()` has read, 0 to 1.
     """
 
@@ -60,6 +61,7 @@ class InstructionFile(abc.ABC):
         self.field: str | None = None
         self.id_column: Column | None = None
         self.kept_columns: tuple[Column, ...] = ()
+        self.names: tuple[str, ...] = ()
         self.fraction = 0.0
 
     @abc.abstractmethod
@@ -87,6 +89,7 @@ class InstructionFile(abc.ABC):
             DataError: a name is unknown or stands twice in the header; the message lists the columns.
         """
         names = [column.name for column in columns]
+        self.names = tuple(names)
         by_name = {column.name: column for column in columns}
 
         def find(name: str) -> Column:
