@@ -183,7 +183,7 @@ def refine(
     effects = fit_axes(axes, features, offset, graded.answers)
     counts = np.bincount(graded.answers.columns, minlength=len(profiles))
     return Refined(
-        refined_by(start, axes, effects, counts),
+        _refined_by(start, axes, effects, counts),
         total,
         {profiles[column].name: held_out for column, held_out in by_column.items()},
     )
@@ -225,7 +225,7 @@ def fit_axes(axes: Axes, features: np.ndarray, offset: np.ndarray, answers: Answ
     )
 
 
-def refined_by(
+def _refined_by(
     profiles: Sequence[CapabilityProfile], axes: Axes, effects: Effects, answers: np.ndarray
 ) -> tuple[CapabilityProfile, ...]:
     """The profiles with these effects, which were fitted to ``[M]`` answers."""
