@@ -145,30 +145,36 @@ def edit_zoo(
             if name != profile.name:
                 raise ProfileError(f"the profile of {profile.name!r} stands under the name {name!r}; use its own")
         old = {profile.name for profile in before}
-        after = [profile if name in old else joined(profile, before) for name, profile in zoo.items()]
+        new = {profile.name: profile for profile in joined((p for p in zoo.values() if p.name not in old), before)}
+        after = [new.get(name, profile) for name, profile in zoo.items()]
         if created or after != before:
             save_zoo(path, after)
     finally:
         lock.__exit__(None, None, None)
 
 
-def joined(profile: CapabilityProfile, zoo: Iterable[CapabilityProfile]) -> CapabilityProfile:
-    """A profile as it joins a zoo: what the zoo's traffic has refined all its candidates by refines this one as well.
+def joined(profiles: Iterable[CapabilityProfile], zoo: Iterable[CapabilityProfile]) -> list[CapabilityProfile]:
+    """Profiles as they join a zoo: what the zoo's traffic has refined all its candidates by refines them as well.
 
-    Otherwise it would be judged as if it had other traffic than the rest. What it brings of another zoo's traffic, or
-    was refined by for another router than the rest, it leaves behind; its own effects stay.
+    Otherwise they would be judged as if they had other traffic than the rest. What one brings of another zoo's traffic,
+    or was refined by for another router than the rest, it leaves behind; its own effects stay.
     """
     incumbents = list(zoo)
-    refinement = profile.refinement
+    if not incumbents:
+        return list(profiles)
     ways = Counter((other.refinement.axes, other.refinement.shared) for other in incumbents if other.refinement)
-    if not ways:
-        if not incumbents or refinement is None:
-            return profile
-        return dataclasses.replace(profile, refinement=dataclasses.replace(refinement, shared=()))
-    axes, shared = ways.most_common(1)[0][0]
-    if refinement is not None and refinement.axes == axes:
-        return dataclasses.replace(profile, refinement=dataclasses.replace(refinement, shared=shared))
-    return dataclasses.replace(profile, refinement=Refinement(axes, (0.0,) * len(shared), 0, shared))
+    common = ways.most_common(1)[0][0] if ways else None
+    return [dataclasses.replace(profile, refinement=_as_common(profile.refinement, common)) for profile in profiles]
+
+
+def _as_common(own: Refinement | None, common: tuple[str, tuple[float, ...]] | None) -> Refinement | None:
+    """A refinement with the axes and the shared part that are common in a zoo; None: the zoo is not refined."""
+    if common is None:
+        return None if own is None else dataclasses.replace(own, shared=())
+    axes, shared = common
+    if own is not None and own.axes == axes:
+        return dataclasses.replace(own, shared=shared)
+    return Refinement(axes, (0.0,) * len(shared), 0, shared)
 
 
 def _with_test_id(entry: Any, test_id: str | None) -> Any:

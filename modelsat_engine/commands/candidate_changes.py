@@ -69,8 +69,7 @@ def add(
         clashes = [profile.name for profile in added if profile.name in by_name]
         if clashes and not replace:
             raise CandidateError(f"{clashes[0]!r} is in the zoo already; pass --replace to take its place")
-        incumbents = list(by_name.values())
-        by_name.update({profile.name: joined(profile, incumbents) for profile in added})
+        by_name.update({profile.name: profile for profile in joined(added, by_name.values())})
         return clashes
 
     _write(path, zoo, [] if empty else opened.zoo, change, added, as_json)
@@ -100,13 +99,12 @@ def replace(file: str, bundle: Path | None, zoo: Path | None, usd: float | None,
     added = _profiles_to_write(file, opened.aptitude_test, usd, no_price)
 
     def change(by_name: dict[str, CapabilityProfile]) -> list[str]:
-        incumbents = list(by_name.values())
-        for profile in added:
+        for profile in joined(added, by_name.values()):
             if profile.name not in by_name:
                 raise CandidateError(
                     f"no candidate is called {profile.name!r}, so it cannot be replaced; {choices(by_name.values())}"
                 )
-            by_name[profile.name] = joined(profile, incumbents)
+            by_name[profile.name] = profile
         return [profile.name for profile in added]
 
     _write(path, zoo, opened.zoo, change, added, as_json)

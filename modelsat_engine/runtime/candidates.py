@@ -90,9 +90,7 @@ class Candidates:
             CandidateError: a name is taken already, or given twice; or the engine follows a zoo file.
             ProfileError: a profile does not fit the router's aptitude test.
         """
-        self._swap(
-            lambda table: table.with_added([joined(profile, table.profiles) for profile in profiles], self._encoder)
-        )
+        self._swap(lambda table: table.with_added(joined(profiles, table.profiles), self._encoder))
 
     def replace(self, profile: CapabilityProfile) -> None:
         """Put a new profile in the place of the candidate of the same name; refined as in :meth:`add`.
@@ -101,7 +99,7 @@ class Candidates:
             CandidateError: no candidate has that name, or the engine follows a zoo file.
             ProfileError: the profile does not fit the router's aptitude test.
         """
-        self._swap(lambda table: table.with_replaced(joined(profile, table.profiles), self._encoder))
+        self._swap(lambda table: table.with_replaced(joined([profile], table.profiles)[0], self._encoder))
 
     def remove(self, *names: str) -> None:
         """Remove candidates, all of them or none; the others keep their order.

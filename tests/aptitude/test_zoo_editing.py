@@ -208,4 +208,4 @@ def test_who_is_new_to_a_refined_zoo_takes_what_all_share(tmp_path: Path) -> Non
 def test_what_a_profile_keeps_when_it_joins(
     zoo: list[CapabilityProfile], comes: CapabilityProfile, joins: CapabilityProfile
 ) -> None:
-    assert joined(comes, zoo) == joins
+    assert joined([comes], zoo) == [joins]
